@@ -1,0 +1,69 @@
+"""The tree of errors, by who is to blame.
+
+NodeError
+├── ConfigurationError   the operator's file; carries all mistakes at once
+├── ObjectError          a received object: unreadable, inconsistent, not an image
+│   ├── NotDicom         no data set in it
+│   ├── PixelsUndecodable  the transfer syntax or the code stream cannot be decoded
+│   └── NotAVolume       the planes do not make a regular grid
+├── ToolError            a model: missing weights, wrong digest, failed run
+├── PeerError            another AE: unreachable, rejected, no common presentation context
+├── SpoolError           the disk: full, failing, missing file
+└── CatalogError         the catalog: corrupt, locked, an illegal transition
+
+Refusals and verdicts are values, not exceptions; these are for what a stage cannot go on with.
+Every message is one sentence that says what to do or what is wrong, without patient data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class NodeError(Exception):
+    """The root: `str()` of it is fit for the operator."""
+
+
+class ConfigurationError(NodeError):
+    """The configuration holds mistakes; `mistakes` lists every one, each with its path."""
+
+    def __init__(self, mistakes: Sequence[str], source: str = "configuration") -> None:
+        self.mistakes = tuple(mistakes)
+        self.source = source
+        super().__init__(f"{source}: " + "; ".join(self.mistakes))
+
+
+class ObjectError(NodeError):
+    """A received object cannot be used."""
+
+
+class NotDicom(ObjectError):
+    """The bytes are not a DICOM data set."""
+
+
+class PixelsUndecodable(ObjectError):
+    """The pixel data cannot be decoded."""
+
+
+class NotAVolume(ObjectError):
+    """The planes do not make a regular grid."""
+
+
+class ToolError(NodeError):
+    """A tool cannot be loaded, or failed."""
+
+
+class PeerError(NodeError):
+    """Another AE could not be reached or refused; `permanent` tells whether retrying is useless."""
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        self.permanent = permanent
+        super().__init__(message)
+
+
+class SpoolError(NodeError):
+    """The disk under the spool refused."""
+
+
+class CatalogError(NodeError):
+    """The catalog refused."""

@@ -1,0 +1,123 @@
+"""What a tool is: arrays in, results out; it knows neither DICOM objects nor files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from dicom_node.domain.volume import Volume
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A coded concept: value, coding scheme designator, meaning (PS3.3 8.8)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One segment of a segmentation (PS3.3 C.8.20.4).
+
+    number from 1; rgb 0..255. laterality is the type's modifier (CID 244): how a lung gets a side.
+    """
+
+    number: int
+    label: str
+    category: Code
+    type: Code
+    laterality: Code | None
+    rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A number with a UCUM unit, about a segment (or the whole volume where `segment` is None)."""
+
+    name: Code
+    value: float
+    unit: Code
+    segment: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmIdentity:
+    """Who made a result (PS3.3 10.16 Algorithm Identification Macro).
+
+    version is the tool's own; digest is the SHA-256 of its weights, or of its code.
+    """
+
+    tool_id: str
+    name: str
+    version: str
+    digest: str
+    manufacturer: str = "dicom-node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentationResult:
+    """Voxels of a Volume, each with at most one segment.
+
+    labels_zyx: uint8, the shape of the Volume that the tool was given, 0 = background, else
+        Segment.number. All zero is a readable result: nothing was found.
+    notes: sentences for the reader (doubts, what was ignored); written into the object.
+    """
+
+    labels_zyx: NDArray[np.uint8]
+    segments: tuple[Segment, ...]
+    measurements: tuple[Measurement, ...] = ()
+    notes: tuple[str, ...] = ()
+    kind: str = "segmentation"
+
+
+ProcessingResult = SegmentationResult  # further kinds join here as a union
+
+
+@dataclass(frozen=True, slots=True)
+class Applicable:
+    """The tool can process the Series."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    """The tool cannot, and why, in one sentence that a PACS administrator understands."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext:
+    """What a running tool may know and use.
+
+    header: attributes of the first instance (keyword -> value), for reading only.
+    progress: called with (done, total), both in slices.
+    """
+
+    header: Mapping[str, object] = field(default_factory=dict)
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+
+
+class ImageProcessingTool(Protocol):
+    """The contract with anybody's model."""
+
+    def description(self) -> str:
+        """What it finds, in one line."""
+
+    def version_id(self) -> str:
+        """Changes whenever the same input may give another output."""
+
+    def identity(self) -> AlgorithmIdentity:
+        """What is written into each result."""
+
+    def can_process_image(self, header: Mapping[str, object]) -> Applicable | NotApplicable:
+        """Judge by the attributes of a Series (keyword -> value, from its first instance)."""
+
+    def process(self, volume: Volume, context: ToolContext) -> Sequence[ProcessingResult]:
+        """Read the voxels, give results on the same grid. Raises ToolError for its own failures."""

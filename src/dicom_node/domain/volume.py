@@ -1,0 +1,105 @@
+"""A stack of parallel planes in patient coordinates, and the way to canonical axes and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Volume:
+    """The planes of one Series as one array on a regular grid.
+
+    voxels_zyx: int16 or float32 [slice, row, column]; Hounsfield units for CT. Rows and columns are
+        those of the stored matrix. Slice 0 is lowest along the normal (row direction × column
+        direction), whatever the patient's position (PS3.3 C.7.6.2.1.1).
+    affine_lps_mm: float64 (4, 4), index (slice, row, column, 1) -> LPS in mm, centre of the voxel.
+    instance_uids: the SOP Instance UID of each slice, in slice order.
+    """
+
+    voxels_zyx: NDArray[np.generic]
+    affine_lps_mm: NDArray[np.float64]
+    instance_uids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.voxels_zyx.ndim != 3:
+            raise ValueError(f"a Volume has three axes, not {self.voxels_zyx.ndim}")
+        if self.affine_lps_mm.shape != (4, 4):
+            raise ValueError("the affine of a Volume is 4 x 4")
+        if self.instance_uids and len(self.instance_uids) != self.voxels_zyx.shape[0]:
+            raise ValueError("one SOP Instance UID a slice, or none")
+
+    @property
+    def spacing_zyx_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbours along slice, row and column index, in mm."""
+        s = np.linalg.norm(self.affine_lps_mm[:3, :3], axis=0)
+        return float(s[0]), float(s[1]), float(s[2])
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return abs(float(np.linalg.det(self.affine_lps_mm[:3, :3]))) / 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisOrder:
+    """How array axes were permuted and flipped; `undo` takes an array back, without resampling.
+
+    permutation: axis p[i] of the original became axis i. flips: axes flipped afterwards.
+    """
+
+    permutation: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def apply(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """A view of `array` (three axes, original order) in the new order."""
+        return array.transpose(self.permutation)[self._slices()]
+
+    def undo(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """A view of `array` (three axes, new order) in the original order."""
+        inverse = tuple(int(i) for i in np.argsort(self.permutation))
+        return array[self._slices()].transpose(inverse)
+
+    def _slices(self) -> tuple[slice, slice, slice]:
+        a, b, c = (slice(None, None, -1) if f else slice(None) for f in self.flips)
+        return a, b, c
+
+
+def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
+    """The same voxels with axis 0 feet to head, axis 1 front to back, axis 2 patient right to left.
+
+    Each axis goes to the patient axis that it is nearest to (oblique stacks stay oblique); only
+    views are made. So the patient's right is at low column index, prone and feet-first too. The
+    SOP Instance UIDs are kept only where axis 0 is still the slice axis.
+    """
+    directions = volume.affine_lps_mm[:3, :3] / np.linalg.norm(
+        volume.affine_lps_mm[:3, :3], axis=0
+    )  # column a: direction of array axis a in LPS
+    permutation = _nearest_axes(np.abs(directions))
+    wanted_rows = (2, 1, 0)  # S, P, L
+    flips = tuple(bool(directions[wanted_rows[i], permutation[i]] < 0) for i in range(3))
+    order = AxisOrder(permutation=permutation, flips=(flips[0], flips[1], flips[2]))
+    affine = volume.affine_lps_mm[:, [*permutation, 3]].copy()
+    for axis, flip in enumerate(flips):
+        if flip:
+            size = volume.voxels_zyx.shape[permutation[axis]]
+            affine[:, 3] += affine[:, axis] * (size - 1)
+            affine[:, axis] *= -1
+    uids = volume.instance_uids if permutation[0] == 0 else ()
+    if uids and flips[0]:
+        uids = uids[::-1]
+    turned = Volume(
+        voxels_zyx=order.apply(volume.voxels_zyx), affine_lps_mm=affine, instance_uids=uids
+    )
+    return turned, order
+
+
+def _nearest_axes(cosines: NDArray[np.float64]) -> tuple[int, int, int]:
+    """Which array axis is nearest to S, P and L, each used once: the best of the six orders."""
+    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    return max(orders, key=lambda o: cosines[2, o[0]] + cosines[1, o[1]] + cosines[0, o[2]])
