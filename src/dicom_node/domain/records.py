@@ -1,0 +1,155 @@
+"""What the catalog remembers, as frozen values; times are UTC seconds since the epoch (float)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+
+Attributes = Mapping[str, object]
+"""DICOM keyword -> str, int, float or tuple of these (a value with VM > 1): header attributes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Another Application Entity, as configured or as named on the command line."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    networks: tuple[str, ...] = ()
+    may: frozenset[str] = frozenset({"store"})
+    offers: frozenset[str] = frozenset({"store"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One SOP Instance as it came in, made durable in the spool, and not yet in the catalog.
+
+    path: relative to the spool's root. attributes: header of the data set, see iod.header.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    path: str
+    size: int
+    sha256: str
+    association: int
+    attributes: Attributes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A SOP Instance in the catalog."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_uid: str
+    series_uid: str
+    path: str
+    size: int
+    sha256: str
+    association: int
+    received_at: float
+    attributes: Attributes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Association:
+    """One association that stored something: who called whom, when, and how it ended.
+
+    ended: "released", "aborted", or None while it lasts.
+    """
+
+    number: int
+    calling_ae: str
+    called_ae: str
+    address: str
+    opened_at: float
+    ended_at: float | None = None
+    ended: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A Series as far as it has arrived. revision counts how often it was judged anew."""
+
+    series_uid: str
+    study_uid: str
+    state: SeriesState
+    revision: int
+    instances: int
+    first_at: float
+    last_at: float
+    due_at: float | None
+    reason: str = ""
+    patient_id: str = ""
+    accession_number: str = ""
+    modality: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A Procedure Step: one tool, to be run on one revision of one Series (PS3.4 CC.1.1).
+
+    instance_uids: the input, sorted; a localizer inside the Series is not in it.
+    destinations: names of peers, or "AET@host:port" of a sender.
+    """
+
+    step_id: int
+    series_uid: str
+    revision: int
+    route: str
+    tool_id: str
+    results: tuple[str, ...]
+    destinations: tuple[str, ...]
+    instance_uids: tuple[str, ...]
+    state: StepState
+    attempt: int
+    priority: int
+    due_at: float
+    lease_until: float | None = None
+    transaction_uid: str | None = None
+    reason: str = ""
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A SOP Instance that a step made."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    series_uid: str
+    study_uid: str
+    step_id: int
+    source_series_uid: str
+    tool_id: str
+    tool_version: str
+    kind: str
+    path: str
+    size: int
+    sha256: str
+    created_at: float
+    summary: Attributes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One result, owed to one peer."""
+
+    delivery_id: int
+    result_uid: str
+    destination: str
+    state: DeliveryState
+    attempt: int
+    due_at: float
+    status: int | None = None
+    reason: str = ""
+    sent_at: float | None = None
