@@ -1,0 +1,1 @@
+"""The judgments: pure functions of values. No clock, no files, no randomness."""

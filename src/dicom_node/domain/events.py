@@ -1,0 +1,224 @@
+"""What happened, as values: the catalog appends them and folds them into its tables.
+
+Each event says when (`at`, UTC seconds) and about what (`subject`, a UID or a name: what `why`
+searches for). Nothing changes in the catalog but by an event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dicom_node.domain.records import Delivery, Instance, Result, Step
+from dicom_node.domain.states import DeliveryState, SeriesState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted:
+    """The node came up; whatever was under way when it went down is now known to have ended."""
+
+    at: float
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationOpened:
+    """A peer was admitted, and has begun to store."""
+
+    at: float
+    number: int
+    calling_ae: str
+    called_ae: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationEnded:
+    """how: released, aborted, lost or timed out."""
+
+    at: float
+    number: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationRejected:
+    """A peer was not admitted (PS3.8 §9.3.4)."""
+
+    at: float
+    calling_ae: str
+    called_ae: str
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceArrived:
+    """A SOP Instance is durable in the spool.
+
+    The catalog decides while it commits whether it is new, a repetition with the same bytes, or a
+    conflict (same UID, other bytes). judge_at: when its Series is to be judged at the latest.
+    """
+
+    at: float
+    instance: Instance
+    judge_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRefused:
+    """A SOP Instance was answered with a failure; nothing of it is kept."""
+
+    at: float
+    association: int
+    calling_ae: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesJudged:
+    """The verdict on a Series, with its evidence in words. due_at: judged again then."""
+
+    at: float
+    series_uid: str
+    revision: int
+    state: SeriesState
+    reasons: tuple[str, ...]
+    due_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesUnrouted:
+    """No route takes the Series: one sentence a route."""
+
+    at: float
+    series_uid: str
+    revision: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepScheduled:
+    """A tool is to be run on a Series; earlier steps of the same route on it are canceled."""
+
+    at: float
+    step: Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepClaimed:
+    """A performer took the step (PS3.4 §CC.2.1: it locks it with a Transaction UID)."""
+
+    at: float
+    step_id: int
+    transaction_uid: str
+    performer: str
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCompleted:
+    """The tool ran; its results follow in the same transaction. seconds: how long each part took."""
+
+    at: float
+    step_id: int
+    transaction_uid: str
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCanceled:
+    """The step cannot or need not be done: the input does not suit the tool, or it is superseded."""
+
+    at: float
+    step_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed:
+    """The step's run ended without a result; retry_at None puts it into quarantine."""
+
+    at: float
+    step_id: int
+    reason: str
+    retry_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReset:
+    """An operator asked for the step to be tried anew."""
+
+    at: float
+    step_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultStored:
+    """A SOP Instance made by a step is durable in the spool."""
+
+    at: float
+    result: Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryQueued:
+    """A result is owed to a peer; owed already, it stays as it is."""
+
+    at: float
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryClaimed:
+    """The deliverer is about to send."""
+
+    at: float
+    delivery_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryEnded:
+    """One attempt to send is over: the new state, the peer's status if it gave one, the reason."""
+
+    at: float
+    delivery_id: int
+    state: DeliveryState
+    status: int | None
+    reason: str
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryReset:
+    """An operator asked for the delivery to be tried anew."""
+
+    at: float
+    delivery_id: int
+
+
+Event = (
+    NodeStarted
+    | AssociationOpened
+    | AssociationEnded
+    | AssociationRejected
+    | InstanceArrived
+    | InstanceRefused
+    | SeriesJudged
+    | SeriesUnrouted
+    | StepScheduled
+    | StepClaimed
+    | StepCompleted
+    | StepCanceled
+    | StepFailed
+    | StepReset
+    | ResultStored
+    | DeliveryQueued
+    | DeliveryClaimed
+    | DeliveryEnded
+    | DeliveryReset
+)
