@@ -121,7 +121,7 @@ class StepClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCompleted:
-    """The tool ran; its results follow in the same transaction. seconds: how long each part took."""
+    """The tool ran; its results follow in the same transaction. seconds: of each part."""
 
     at: float
     step_id: int
@@ -132,7 +132,7 @@ class StepCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCanceled:
-    """The step cannot or need not be done: the input does not suit the tool, or it is superseded."""
+    """The step cannot or need not be done: unsuitable input, or superseded."""
 
     at: float
     step_id: int

@@ -149,6 +149,7 @@ class Delivery:
     destination: str
     state: DeliveryState
     attempt: int
+    created_at: float
     due_at: float
     status: int | None = None
     reason: str = ""

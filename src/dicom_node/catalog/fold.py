@@ -1,0 +1,271 @@
+"""What each event does to the tables: one function a kind of event, in the commit's transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from dicom_node.domain import events as e
+from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+
+NEW = "new"
+REPEATED = "repeated"
+CONFLICT = "conflict"
+
+
+def fold(db: sqlite3.Connection, event: e.Event, number: int) -> str:
+    """Apply one event. Returns what became of it: NEW, REPEATED or CONFLICT for an instance."""
+    handler = _HANDLERS.get(type(event))
+    return handler(db, event, number) or "" if handler else ""
+
+
+def _node_started(db: sqlite3.Connection, event: e.NodeStarted, number: int) -> None:
+    """Nothing outlives the process: associations are lost, claims return to the queue."""
+    del number
+    db.execute(
+        "UPDATE series SET due_at = ? WHERE state = ? AND series_uid IN (SELECT series_uid FROM "
+        "contribution JOIN association ON number = association WHERE ended_at IS NULL)",
+        (event.at, SeriesState.RECEIVING),
+    )
+    db.execute(
+        "UPDATE association SET ended_at = ?, ended = 'lost' WHERE ended_at IS NULL", (event.at,)
+    )
+    db.execute(
+        "UPDATE step SET state = ?, due_at = ?, lease_until = NULL, performer = NULL, "
+        "transaction_uid = NULL, reason = 'the node was stopped' WHERE state = ?",
+        (StepState.SCHEDULED, event.at, StepState.IN_PROGRESS),
+    )
+    db.execute(
+        "UPDATE delivery SET state = ?, due_at = ?, reason = 'the node was stopped' "
+        "WHERE state = ?",
+        (DeliveryState.DEFERRED, event.at, DeliveryState.SENDING),
+    )
+
+
+def _association_opened(db: sqlite3.Connection, event: e.AssociationOpened, number: int) -> None:
+    del number
+    db.execute(
+        "INSERT INTO association (number, calling_ae, called_ae, address, opened_at) "
+        "VALUES (?, ?, ?, ?, ?)",
+        (event.number, event.calling_ae, event.called_ae, event.address, event.at),
+    )
+
+
+def _association_ended(db: sqlite3.Connection, event: e.AssociationEnded, number: int) -> None:
+    del number
+    db.execute(
+        "UPDATE association SET ended_at = ?, ended = ? WHERE number = ? AND ended_at IS NULL",
+        (event.at, event.how, event.number),
+    )
+    db.execute(
+        "UPDATE series SET due_at = min(coalesce(due_at, ?), ?) WHERE state = ? AND series_uid IN "
+        "(SELECT series_uid FROM contribution WHERE association = ?)",
+        (event.at, event.at, SeriesState.RECEIVING, event.number),
+    )
+
+
+def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: int) -> str:
+    i = event.instance
+    known = db.execute(
+        "SELECT sha256, series_uid FROM instance WHERE sop_instance_uid = ?", (i.sop_instance_uid,)
+    ).fetchone()
+    if known is not None:
+        if known["sha256"] != i.sha256:
+            return CONFLICT
+        _contribute(db, known["series_uid"], i.association)
+        return REPEATED
+    db.execute(
+        "INSERT INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.study_uid, i.series_uid,
+            i.path, i.size, i.sha256, i.association, i.received_at, number,
+        ),
+    )  # fmt: skip
+    _contribute(db, i.series_uid, i.association)
+    text = i.attributes.get
+    db.execute(
+        "INSERT INTO series VALUES (:uid, :study, 'RECEIVING', 1, 1, :at, :at, :due, '', "
+        ":patient, :accession, :modality, :description) "
+        "ON CONFLICT (series_uid) DO UPDATE SET instances = instances + 1, "
+        "last_at = max(last_at, excluded.last_at), "
+        "due_at = CASE state WHEN 'HELD' THEN due_at ELSE excluded.due_at END, "
+        "revision = revision + (state IN ('COMPLETE', 'INCOMPLETE')), "
+        "state = CASE state WHEN 'HELD' THEN state ELSE 'RECEIVING' END",
+        {
+            "uid": i.series_uid,
+            "study": i.study_uid,
+            "at": event.at,
+            "due": event.judge_at,
+            "patient": str(text("PatientID", "")),
+            "accession": str(text("AccessionNumber", "")),
+            "modality": str(text("Modality", "")),
+            "description": str(text("SeriesDescription", "")),
+        },
+    )
+    return NEW
+
+
+def _contribute(db: sqlite3.Connection, series_uid: str, association: int) -> None:
+    db.execute(
+        "INSERT INTO contribution VALUES (?, ?, 1) ON CONFLICT (series_uid, association) "
+        "DO UPDATE SET instances = instances + 1",
+        (series_uid, association),
+    )
+
+
+def _series_judged(db: sqlite3.Connection, event: e.SeriesJudged, number: int) -> None:
+    del number
+    changed = db.execute(
+        "UPDATE series SET state = ?, due_at = ?, reason = ? WHERE series_uid = ? AND revision = ?",
+        (event.state, event.due_at, "; ".join(event.reasons), event.series_uid, event.revision),
+    ).rowcount
+    if not changed:
+        raise CatalogError("the Series has changed since it was judged")
+
+
+def _step_scheduled(db: sqlite3.Connection, event: e.StepScheduled, number: int) -> None:
+    del number
+    s = event.step
+    db.execute(
+        "UPDATE step SET state = ?, reason = 'superseded: more instances arrived' "
+        "WHERE series_uid = ? AND route = ? AND state IN (?, ?)",
+        (StepState.CANCELED, s.series_uid, s.route, StepState.SCHEDULED, StepState.IN_PROGRESS),
+    )
+    db.execute(
+        "INSERT INTO step (series_uid, revision, route, tool_id, results, destinations, "
+        "instance_uids, state, attempt, priority, due_at, reason, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            s.series_uid, s.revision, s.route, s.tool_id, json.dumps(s.results),
+            json.dumps(s.destinations), json.dumps(s.instance_uids), StepState.SCHEDULED, s.attempt,
+            s.priority, s.due_at, "", event.at,
+        ),
+    )  # fmt: skip
+
+
+def _step_claimed(db: sqlite3.Connection, event: e.StepClaimed, number: int) -> None:
+    del number
+    db.execute(
+        "UPDATE step SET state = ?, transaction_uid = ?, performer = ?, lease_until = ?, "
+        "attempt = attempt + 1, reason = '' WHERE step_id = ?",
+        (
+            StepState.IN_PROGRESS, event.transaction_uid, event.performer, event.lease_until,
+            event.step_id,
+        ),
+    )  # fmt: skip
+
+
+def _step_completed(db: sqlite3.Connection, event: e.StepCompleted, number: int) -> None:
+    del number
+    changed = db.execute(
+        "UPDATE step SET state = ?, lease_until = NULL, reason = ? "
+        "WHERE step_id = ? AND state = ? AND transaction_uid = ?",
+        (
+            StepState.COMPLETED, "; ".join(event.notes), event.step_id, StepState.IN_PROGRESS,
+            event.transaction_uid,
+        ),
+    ).rowcount  # fmt: skip
+    if not changed:
+        raise CatalogError("the step is no longer claimed by this performer")
+
+
+def _step_canceled(db: sqlite3.Connection, event: e.StepCanceled, number: int) -> None:
+    del number
+    db.execute(
+        "UPDATE step SET state = ?, lease_until = NULL, reason = ? WHERE step_id = ?",
+        (StepState.CANCELED, event.reason, event.step_id),
+    )
+
+
+def _step_failed(db: sqlite3.Connection, event: e.StepFailed, number: int) -> None:
+    del number
+    state = StepState.QUARANTINED if event.retry_at is None else StepState.SCHEDULED
+    db.execute(
+        "UPDATE step SET state = ?, due_at = coalesce(?, due_at), lease_until = NULL, "
+        "performer = NULL, transaction_uid = NULL, reason = ? WHERE step_id = ? AND state = ?",
+        (state, event.retry_at, event.reason, event.step_id, StepState.IN_PROGRESS),
+    )
+
+
+def _step_reset(db: sqlite3.Connection, event: e.StepReset, number: int) -> None:
+    del number
+    db.execute(
+        "UPDATE step SET state = ?, due_at = ?, attempt = 0, reason = 'asked for by an operator' "
+        "WHERE step_id = ?",
+        (StepState.SCHEDULED, event.at, event.step_id),
+    )
+
+
+def _result_stored(db: sqlite3.Connection, event: e.ResultStored, number: int) -> None:
+    """The same result again (a second run of the same tool on the same input) changes nothing."""
+    del number
+    r = event.result
+    db.execute(
+        "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (sop_instance_uid) DO NOTHING",
+        (
+            r.sop_instance_uid, r.sop_class_uid, r.transfer_syntax_uid, r.series_uid, r.study_uid,
+            r.step_id, r.source_series_uid, r.tool_id, r.tool_version, r.kind, r.path, r.size,
+            r.sha256, r.created_at, json.dumps(dict(r.summary)),
+        ),
+    )  # fmt: skip
+
+
+def _delivery_queued(db: sqlite3.Connection, event: e.DeliveryQueued, number: int) -> None:
+    del number
+    d = event.delivery
+    db.execute(
+        "INSERT INTO delivery (result_uid, destination, state, attempt, created_at, due_at, reason)"
+        " VALUES (?, ?, ?, 0, ?, ?, '') ON CONFLICT (result_uid, destination) DO NOTHING",
+        (d.result_uid, d.destination, DeliveryState.QUEUED, event.at, d.due_at),
+    )
+
+
+def _delivery_claimed(db: sqlite3.Connection, event: e.DeliveryClaimed, number: int) -> None:
+    del number
+    db.execute(
+        "UPDATE delivery SET state = ?, attempt = attempt + 1 WHERE delivery_id = ?",
+        (DeliveryState.SENDING, event.delivery_id),
+    )
+
+
+def _delivery_ended(db: sqlite3.Connection, event: e.DeliveryEnded, number: int) -> None:
+    del number
+    sent_at = event.at if event.state is DeliveryState.SENT else None
+    db.execute(
+        "UPDATE delivery SET state = ?, status = ?, reason = ?, due_at = ?, "
+        "sent_at = coalesce(?, sent_at) WHERE delivery_id = ?",
+        (event.state, event.status, event.reason, event.due_at, sent_at, event.delivery_id),
+    )
+
+
+def _delivery_reset(db: sqlite3.Connection, event: e.DeliveryReset, number: int) -> None:
+    del number
+    db.execute(
+        "UPDATE delivery SET state = ?, due_at = ?, attempt = 0, created_at = ?, "
+        "reason = 'asked for by an operator' WHERE delivery_id = ?",
+        (DeliveryState.QUEUED, event.at, event.at, event.delivery_id),
+    )
+
+
+_HANDLERS: dict[type, Callable[[sqlite3.Connection, Any, int], str | None]] = {
+    e.NodeStarted: _node_started,
+    e.AssociationOpened: _association_opened,
+    e.AssociationEnded: _association_ended,
+    e.InstanceArrived: _instance_arrived,
+    e.SeriesJudged: _series_judged,
+    e.StepScheduled: _step_scheduled,
+    e.StepClaimed: _step_claimed,
+    e.StepCompleted: _step_completed,
+    e.StepCanceled: _step_canceled,
+    e.StepFailed: _step_failed,
+    e.StepReset: _step_reset,
+    e.ResultStored: _result_stored,
+    e.DeliveryQueued: _delivery_queued,
+    e.DeliveryClaimed: _delivery_claimed,
+    e.DeliveryEnded: _delivery_ended,
+    e.DeliveryReset: _delivery_reset,
+}

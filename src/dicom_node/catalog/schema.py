@@ -1,0 +1,88 @@
+"""Opening the catalog: pragmas, numbered migrations, and triggers made from the state tables."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.states import (
+    DELIVERY_TRANSITIONS,
+    SERIES_TRANSITIONS,
+    STEP_TRANSITIONS,
+)
+
+BUSY_S = 30.0
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open (and make or migrate) the catalog at `path`, durable at each commit.
+
+    WAL with synchronous FULL: a committed transaction survives a power cut. Raises CatalogError for
+    a file that is no catalog, or is damaged.
+    """
+    try:
+        path.touch(mode=0o600, exist_ok=True)
+        connection = sqlite3.connect(
+            path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        _migrate(connection)
+    except (sqlite3.Error, OSError) as error:
+        raise CatalogError(f"the catalog {path.name} cannot be opened: {error}") from error
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    done = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    scripts = sorted(
+        (int(entry.name.removesuffix(".sql")), entry)
+        for entry in resources.files("dicom_node.catalog").joinpath("migrations").iterdir()
+        if entry.name.endswith(".sql")
+    )
+    if done > scripts[-1][0]:
+        raise CatalogError("the catalog was written by a newer version of the node")
+    for number, script in scripts:
+        if number <= done:
+            continue
+        text = script.read_text(encoding="utf-8")
+        try:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;"
+            )
+        except sqlite3.OperationalError:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if int(connection.execute("PRAGMA user_version").fetchone()[0]) < number:
+                raise  # else another process has migrated meanwhile
+    connection.executescript("\n".join(_triggers()))
+
+
+def _triggers() -> Iterable[str]:
+    """One trigger a table: any transition that domain.states does not hold is refused."""
+    machines: tuple[tuple[str, Mapping[Any, frozenset[Any]]], ...] = (
+        ("series", SERIES_TRANSITIONS),
+        ("step", STEP_TRANSITIONS),
+        ("delivery", DELIVERY_TRANSITIONS),
+    )
+    for table, transitions in machines:
+        allowed = " OR ".join(
+            f"(OLD.state = '{old}' AND NEW.state IN ({_quoted(new)}))"
+            for old, new in transitions.items()
+            if new
+        )
+        yield (
+            f"CREATE TEMP TRIGGER {table}_transition BEFORE UPDATE OF state ON main.{table} "
+            f"WHEN OLD.state <> NEW.state AND NOT ({allowed}) BEGIN "
+            f"SELECT RAISE(ABORT, '{table}: illegal transition'); END;"
+        )
+
+
+def _quoted(states: frozenset[str]) -> str:
+    return ", ".join(f"'{state}'" for state in sorted(states))

@@ -1,0 +1,162 @@
+"""The catalog: one object a process, safe from several threads."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicom_node.catalog import codec, views
+from dicom_node.catalog.fold import fold
+from dicom_node.catalog.schema import connect
+from dicom_node.domain import events as e
+from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.records import Delivery, Result, Step
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """One caller's events, waiting for the transaction that takes them along."""
+
+    events: Sequence[e.Event]
+    outcomes: list[str] = field(default_factory=list)
+    error: CatalogError | None = None
+    done: bool = False
+
+
+class Catalog:
+    """Events in, due work and views out.
+
+    `commit` is durable when it returns. Callers on several threads share transactions: whoever gets
+    the lock commits for all who wait, so the price of a sync is divided among them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the catalog. Raises CatalogError."""
+        self._db = connect(path)
+        self._lock = threading.RLock()
+        self._waiting: list[_Ticket] = []
+        self._queue_lock = threading.Lock()
+        self.views = views.Views(self._db, self._lock)
+
+    def close(self) -> None:
+        """Close the connection; what was committed stays."""
+        with self._lock:
+            self._db.close()
+
+    def commit(self, *events: e.Event) -> list[str]:
+        """Append the events and fold them, all or none, durable on return.
+
+        Returns what became of each: "new", "repeated" or "conflict" for InstanceArrived, else "".
+        Raises CatalogError (an illegal transition, a full or failing disk): nothing was changed.
+        """
+        ticket = _Ticket(events)
+        with self._queue_lock:
+            self._waiting.append(ticket)
+        with self._lock:
+            if not ticket.done:
+                with self._queue_lock:
+                    batch, self._waiting = self._waiting, []
+                self._commit_all(batch)
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.outcomes
+
+    def _commit_all(self, batch: Sequence[_Ticket]) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for ticket in batch:
+                self._apply(ticket)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            for ticket in batch:
+                ticket.error = CatalogError(f"the catalog could not commit: {error}")
+        finally:
+            for ticket in batch:
+                ticket.done = True
+
+    def _apply(self, ticket: _Ticket) -> None:
+        """One ticket in a savepoint of its own: its failure is not its neighbours'."""
+        self._db.execute("SAVEPOINT ticket")
+        try:
+            ticket.outcomes = [self._append(event) for event in ticket.events]
+        except (sqlite3.IntegrityError, CatalogError) as error:
+            self._db.execute("ROLLBACK TO ticket")
+            ticket.error = CatalogError(f"refused by the catalog: {error}")
+        self._db.execute("RELEASE ticket")
+
+    def _append(self, event: e.Event) -> str:
+        subject, series = self._subject(event)
+        cursor = self._db.execute(
+            "INSERT INTO event (at, kind, subject, series, body) VALUES (?, ?, ?, ?, ?)",
+            (event.at, codec.kind_of(event), subject, series, codec.to_json(event)),
+        )
+        return fold(self._db, event, int(cursor.lastrowid or 0))
+
+    def _subject(self, event: e.Event) -> tuple[str, str]:  # noqa: PLR0911  # one line a kind
+        """What the event is about, and the Series it belongs to."""
+        match event:
+            case e.InstanceArrived(instance=i):
+                return i.sop_instance_uid, i.series_uid
+            case e.InstanceRefused():
+                return event.sop_instance_uid, event.series_uid
+            case e.SeriesJudged() | e.SeriesUnrouted():
+                return event.series_uid, event.series_uid
+            case e.StepScheduled(step=step):
+                return step.series_uid, step.series_uid
+            case e.ResultStored(result=result):
+                return result.sop_instance_uid, result.source_series_uid
+            case e.DeliveryQueued(delivery=delivery):
+                return delivery.result_uid, self.views.series_of_result(delivery.result_uid)
+            case e.DeliveryClaimed() | e.DeliveryEnded() | e.DeliveryReset():
+                return self.views.result_of_delivery(event.delivery_id)
+            case (
+                e.StepClaimed() | e.StepCompleted() | e.StepCanceled() | e.StepFailed()
+                | e.StepReset()
+            ):  # fmt: skip
+                return f"step {event.step_id}", self.views.series_of_step(event.step_id)
+            case e.AssociationOpened() | e.AssociationEnded():
+                return f"association {event.number}", ""
+            case e.AssociationRejected():
+                return event.calling_ae, ""
+            case e.NodeStarted():
+                return "node", ""
+
+    def claim_step(
+        self, *, now: float, lease_s: float, transaction_uid: str, performer: str
+    ) -> Step | None:
+        """Take the most urgent step that is due, if any: it is IN PROGRESS when this returns."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                step_id = self.views.next_step(now)
+                if step_id is not None:
+                    self._append(
+                        e.StepClaimed(
+                            at=now,
+                            step_id=step_id,
+                            transaction_uid=transaction_uid,
+                            performer=performer,
+                            lease_until=now + lease_s,
+                        )
+                    )
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise CatalogError(f"no step could be claimed: {error}") from error
+            return None if step_id is None else self.views.step(step_id)
+
+    def claim_deliveries(
+        self, *, now: float, limit: int, busy: frozenset[str]
+    ) -> list[tuple[Delivery, Result]]:
+        """Take what is due for one destination (not one of `busy`), oldest first: SENDING now."""
+        with self._lock:
+            due = self.views.due_deliveries(now, limit, busy)
+            if due:
+                self.commit(*(e.DeliveryClaimed(at=now, delivery_id=d.delivery_id) for d, _ in due))
+            return due
