@@ -62,7 +62,11 @@ class PeerError(NodeError):
 
 
 class SpoolError(NodeError):
-    """The disk under the spool refused."""
+    """The disk under the spool refused; `full` tells whether for want of room."""
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        self.full = full
+        super().__init__(message)
 
 
 class CatalogError(NodeError):

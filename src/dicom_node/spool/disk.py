@@ -1,0 +1,42 @@
+"""The five calls by which the spool touches the disk, in one object that a test can make fail."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class Disk:
+    """The operating system's disk. Every call raises OSError."""
+
+    def open(self, path: Path) -> int:
+        """Create a file (0600, FileExistsError if it is there), locked while its writer lives."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def write(self, descriptor: int, chunks: Sequence[memoryview | bytes]) -> int:
+        """Write as much as the disk takes; returns the bytes written, which may be fewer."""
+        return os.writev(descriptor, chunks)
+
+    def sync(self, descriptor: int) -> None:
+        """Return when the file's bytes and length are durable."""
+        os.fdatasync(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give the file its name; durable only after sync_folder."""
+        source.rename(target)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Return when the names in the folder are durable."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

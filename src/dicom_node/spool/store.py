@@ -1,0 +1,235 @@
+"""Content-addressed files: temporary name, fdatasync, rename, fsync of the folder.
+
+A path is made of the SHA-256 of the bytes and of nothing else: no received value becomes a path,
+and the same bytes lie at the same place.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.domain.errors import SpoolError
+from dicom_node.spool.disk import Disk
+
+HEAD_BYTES = 64 * 1024  # kept in memory: header attributes are read from it
+_CHUNKS_MAX = 1024  # IOV_MAX of Linux: more in one writev are refused
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_RELATIVE = re.compile(r"objects/([0-9a-f]{2})/(\1[0-9a-f]{62})\.dcm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A durable file: its path relative to the spool's root, its size in bytes, its SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Incoming:
+    """One object on its way in. Ends with commit() or abort(); used by one thread at a time."""
+
+    def __init__(self, spool: Spool, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.size = 0
+        self._spool = spool
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+        self._head = bytearray()
+
+    @property
+    def head(self) -> bytes:
+        """The first HEAD_BYTES of what was written so far."""
+        return bytes(self._head)
+
+    def write(self, chunks: Sequence[memoryview | bytes]) -> None:
+        """Append the chunks, all of them; raises SpoolError."""
+        for chunk in chunks:
+            self._digest.update(chunk)
+            if len(self._head) < HEAD_BYTES:
+                self._head += chunk[: HEAD_BYTES - len(self._head)]
+        with self._spool.faults("write an object"):
+            for start in range(0, len(chunks), _CHUNKS_MAX):
+                self._write_all(chunks[start : start + _CHUNKS_MAX])
+
+    def _write_all(self, chunks: Sequence[memoryview | bytes]) -> None:
+        wanted = sum(map(len, chunks))
+        written = self._spool.disk.write(self._descriptor, chunks)
+        self.size += written
+        if written == wanted:
+            return
+        # A disk that is nearly full takes a part without an error: go on until it says no.
+        rest = memoryview(b"".join(chunks))[written:]
+        while rest:
+            written = self._spool.disk.write(self._descriptor, (rest,))
+            if written <= 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.size += written
+            rest = rest[written:]
+
+    def commit(self) -> Stored:
+        """Make the object durable under its final name; raises SpoolError and leaves nothing."""
+        digest = self._digest.hexdigest()
+        relative = f"objects/{digest[:2]}/{digest}.dcm"
+        try:
+            with self._spool.faults("make an object durable"):
+                self._spool.disk.sync(self._descriptor)
+                self._spool.place(self.path, relative)
+        finally:
+            self.abort()
+        return Stored(path=relative, size=self.size, sha256=digest)
+
+    def abort(self) -> None:
+        """Forget the object; does nothing after commit() or a former abort()."""
+        if self._descriptor < 0:
+            return
+        with suppress(
+            OSError
+        ):  # after a commit the temporary name is gone: that is as it should be
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+class Spool:
+    """The files under one root. Safe for many threads and processes at once.
+
+    Raises SpoolError if the root cannot be made.
+    """
+
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
+        self.root = root
+        self.disk = disk or Disk()
+        self._incoming = root / "incoming"
+        self._objects = root / "objects"
+        self._numbers = itertools.count(1)
+        with self.faults("create the spool"):
+            self._make_folders()
+
+    def begin(self) -> Incoming:
+        """Open a new temporary file; raises SpoolError."""
+        with self.faults("open a file"):
+            while True:
+                path = self._incoming / f"{os.getpid()}-{next(self._numbers)}.part"
+                try:
+                    return Incoming(self, path, self.disk.open(path))
+                except FileExistsError:
+                    continue  # left by a dead run that had the same process id: sweep() takes it
+                except OSError:
+                    path.unlink(missing_ok=True)
+                    raise
+
+    def put(self, data: bytes) -> Stored:
+        """Store one object that is whole in memory; raises SpoolError."""
+        incoming = self.begin()
+        try:
+            incoming.write((data,))
+            return incoming.commit()
+        finally:
+            incoming.abort()
+
+    def path(self, relative: str) -> Path:
+        """The file of a stored object; raises SpoolError for a path that is not of the spool."""
+        if _RELATIVE.fullmatch(relative) is None:
+            raise SpoolError("this path was not made by the spool")
+        return self.root / relative
+
+    def remove(self, relative: str) -> None:
+        """Delete a stored object, durably; no error if it is gone; raises SpoolError."""
+        path = self.path(relative)
+        with self.faults("remove an object"), _locked(path.parent):
+            path.unlink(missing_ok=True)
+            self.disk.sync_folder(path.parent)
+
+    def sweep(self) -> int:
+        """Delete the temporaries of runs that are dead; returns how many. Raises SpoolError."""
+        swept = 0
+        with self.faults("sweep temporary files"):
+            for path in sorted(self._incoming.glob("*.part")):
+                swept += _unlink_if_dead(path)
+        return swept
+
+    def files(self) -> Iterator[str]:
+        """The relative paths of all stored objects, sorted within each of the 256 folders."""
+        for shard in sorted(self._objects.iterdir()):
+            for path in sorted(shard.iterdir()):
+                relative = f"objects/{shard.name}/{path.name}"
+                if _RELATIVE.fullmatch(relative):
+                    yield relative
+
+    def free_bytes(self) -> int:
+        """Bytes the node may still write on the spool's file system; raises SpoolError."""
+        with self.faults("ask for free space"):
+            state = os.statvfs(self.root)
+        return state.f_bavail * state.f_frsize
+
+    def place(self, temporary: Path, relative: str) -> None:
+        """Give a synced temporary its final name, durably; raises OSError.
+
+        The folder is locked, so that whoever fails takes back only a name that nobody else has
+        been told of.
+        """
+        target = self.root / relative
+        with _locked(target.parent):
+            known = target.exists()
+            self.disk.rename(temporary, target)
+            try:
+                self.disk.sync_folder(target.parent)
+            except OSError:
+                if not known:
+                    target.unlink(missing_ok=True)
+                raise
+
+    @contextmanager
+    def faults(self, doing: str) -> Iterator[None]:
+        """Turn an OSError into a SpoolError that names what failed and why."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in _FULL
+            cause = "the disk is full" if full else error.strerror or type(error).__name__
+            raise SpoolError(f"cannot {doing} in {self.root}: {cause}", full=full) from error
+
+    def _make_folders(self) -> None:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._incoming.mkdir(mode=0o700, exist_ok=True)
+        self._objects.mkdir(mode=0o700, exist_ok=True)
+        for number in range(256):
+            (self._objects / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        for folder in (self._objects, self.root, self.root.parent):
+            self.disk.sync_folder(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unlink_if_dead(path: Path) -> bool:
+    """A living writer holds the lock of its temporary; process ids are reused, locks are not."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False  # renamed or aborted meanwhile
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

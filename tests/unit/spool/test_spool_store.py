@@ -1,0 +1,231 @@
+"""The spool: durable or not there, and never anywhere else."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from dicom_node.domain.errors import SpoolError
+from dicom_node.spool.disk import Disk
+from dicom_node.spool.store import HEAD_BYTES, Spool
+
+OBJECT = bytes(range(256)) * 700
+
+
+class FailingDisk(Disk):
+    """Fails the n-th call (from 1) with the given error; counts all calls."""
+
+    def __init__(self, nth: int = 0, code: int = errno.EIO) -> None:
+        self.nth, self.code, self.calls, self.armed = nth, code, 0, False
+
+    def _count(self) -> None:
+        if self.armed:
+            self.calls += 1
+            if self.calls == self.nth:
+                raise OSError(self.code, os.strerror(self.code))
+
+    def open(self, path: Path) -> int:
+        self._count()
+        return super().open(path)
+
+    def write(self, descriptor: int, chunks: Sequence[memoryview | bytes]) -> int:
+        self._count()
+        return super().write(descriptor, chunks)
+
+    def sync(self, descriptor: int) -> None:
+        self._count()
+        super().sync(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._count()
+        super().rename(source, target)
+
+    def sync_folder(self, folder: Path) -> None:
+        self._count()
+        super().sync_folder(folder)
+
+
+class StingyDisk(Disk):
+    """Takes at most 1,000 bytes a call, as a disk does that is nearly full."""
+
+    def write(self, descriptor: int, chunks: Sequence[memoryview | bytes]) -> int:
+        return super().write(descriptor, (b"".join(chunks)[:1000],))
+
+
+def everything_in(root: Path) -> list[str]:
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+def test_a_stored_object_lies_at_the_path_of_its_digest_and_reads_back(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    stored = spool.put(OBJECT)
+    digest = hashlib.sha256(OBJECT).hexdigest()
+    assert stored.path == f"objects/{digest[:2]}/{digest}.dcm"
+    assert (stored.size, stored.sha256) == (len(OBJECT), digest)
+    assert spool.path(stored.path).read_bytes() == OBJECT
+    assert everything_in(spool.root) == [stored.path]
+
+
+def test_same_bytes_same_path_however_they_were_cut(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    whole = spool.put(OBJECT)
+    incoming = spool.begin()
+    incoming.write([memoryview(OBJECT)[i : i + 100] for i in range(0, len(OBJECT), 100)])
+    assert incoming.commit() == whole
+    assert list(spool.files()) == [whole.path]
+
+
+def test_more_chunks_than_one_call_may_carry_are_all_written(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    incoming = spool.begin()
+    incoming.write([bytes([i % 251]) for i in range(5000)])
+    stored = incoming.commit()
+    assert spool.path(stored.path).read_bytes() == bytes(i % 251 for i in range(5000))
+
+
+def test_a_disk_that_takes_a_part_gets_the_rest_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, StingyDisk())
+    stored = spool.put(OBJECT)
+    assert stored.size == len(OBJECT)
+    assert spool.path(stored.path).read_bytes() == OBJECT
+
+
+def test_folders_and_files_are_for_the_owner_alone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    stored = spool.put(OBJECT)
+    assert stat.S_IMODE(spool.root.stat().st_mode) == 0o700
+    assert stat.S_IMODE(spool.path(stored.path).parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(spool.path(stored.path).stat().st_mode) == 0o600
+    assert len(list((spool.root / "objects").iterdir())) == 256
+
+
+def test_the_head_is_the_first_64_kib_and_the_path_reads_back_while_writing(tmp_path: Path) -> None:
+    incoming = Spool(tmp_path).begin()
+    incoming.write((OBJECT[:1000],))
+    assert incoming.head == OBJECT[:1000]
+    assert incoming.path.read_bytes() == OBJECT[:1000]
+    incoming.write((memoryview(OBJECT)[1000:],))
+    assert incoming.head == OBJECT[:HEAD_BYTES]
+    incoming.abort()
+
+
+def test_abort_leaves_nothing_and_may_be_repeated(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    incoming = spool.begin()
+    incoming.write((OBJECT,))
+    incoming.abort()
+    incoming.abort()
+    assert everything_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_whichever_call_fails_nothing_stays_and_the_next_object_is_stored(
+    tmp_path: Path, code: int
+) -> None:
+    for nth in range(1, 7):
+        disk = FailingDisk(nth, code)
+        spool = Spool(tmp_path / f"{nth}", disk)
+        disk.armed = True
+        if nth > 5:  # open, write, sync, rename, sync_folder: there is no sixth call to fail
+            spool.put(OBJECT)
+            assert disk.calls == 5
+            continue
+        with pytest.raises(SpoolError) as refused:
+            spool.put(OBJECT)
+        assert refused.value.full is (code == errno.ENOSPC)
+        assert everything_in(spool.root) == []
+        assert spool.path(spool.put(OBJECT).path).read_bytes() == OBJECT
+
+
+def test_a_failing_duplicate_does_not_take_the_first_object_along(tmp_path: Path) -> None:
+    disk = FailingDisk(nth=5)
+    spool = Spool(tmp_path, disk)
+    first = spool.put(OBJECT)
+    disk.armed = True
+    with pytest.raises(SpoolError):
+        spool.put(OBJECT)
+    assert spool.path(first.path).read_bytes() == OBJECT
+
+
+def test_the_message_names_the_cause(tmp_path: Path) -> None:
+    disk = FailingDisk(nth=1, code=errno.ENOSPC)
+    spool = Spool(tmp_path, disk)
+    disk.armed = True
+    with pytest.raises(SpoolError, match="disk is full"):
+        spool.begin()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "",
+        "/etc/passwd",
+        "objects/../../etc/passwd",
+        "objects/aa/" + "b" * 64 + ".dcm",
+        "objects/aa/" + "A" * 64 + ".dcm",
+        "objects/aa/" + "a" * 63 + ".dcm",
+        "objects/aa/" + "a" * 64 + ".dcm\n",
+        "incoming/1-1.part",
+    ],
+)
+def test_a_path_that_is_not_of_the_spool_is_refused(tmp_path: Path, foreign: str) -> None:
+    spool = Spool(tmp_path)
+    use: Callable[[str], object]
+    for use in (spool.path, spool.remove):
+        with pytest.raises(SpoolError):
+            use(foreign)
+
+
+def test_remove_deletes_and_may_be_repeated(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    stored = spool.put(OBJECT)
+    spool.remove(stored.path)
+    spool.remove(stored.path)
+    assert list(spool.files()) == []
+
+
+def test_sweep_takes_the_temporaries_of_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    living = spool.begin()
+    living.write((OBJECT,))
+    dies = (
+        "import os, pathlib, sys; from dicom_node.spool.store import Spool;"
+        "Spool(pathlib.Path(sys.argv[1])).begin().write((b'half an object',)); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", dies, str(tmp_path)], check=True)
+    (tmp_path / "incoming" / f"{os.getpid()}-2.part").write_bytes(b"of a run with our process id")
+    assert Spool(tmp_path).sweep() == 2
+    assert living.path.exists()
+    spool.put(OBJECT)
+    assert spool.path(living.commit().path).read_bytes() == OBJECT
+
+
+def test_a_name_left_by_a_former_run_does_not_stop_a_new_object(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    (tmp_path / "incoming" / f"{os.getpid()}-1.part").write_bytes(b"old")
+    assert spool.path(spool.put(OBJECT).path).read_bytes() == OBJECT
+
+
+def test_a_second_spool_on_the_same_root_sees_the_same_files(tmp_path: Path) -> None:
+    stored = Spool(tmp_path).put(OBJECT)
+    assert list(Spool(tmp_path).files()) == [stored.path]
+
+
+def test_free_bytes_is_what_the_file_system_says(tmp_path: Path) -> None:
+    state = os.statvfs(tmp_path)
+    total = state.f_blocks * state.f_frsize
+    assert 0 < Spool(tmp_path).free_bytes() <= total
+
+
+def test_a_root_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SpoolError, match="create the spool"):
+        Spool(tmp_path / "file" / "spool")
