@@ -1,0 +1,327 @@
+"""What ae_config.toml may say: every key with its kind, its limits, its default and its meaning.
+
+docs/configuration.md is generated from these classes. A key that is not here is refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from dicom_node.decide import completeness, match, retry
+from dicom_node.domain.identifiers import is_ae_title, is_uid
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
+
+
+def _path(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value.strip() or "\0" in value:
+        raise ValueError("the path of a folder is wanted")
+    return Path(value).expanduser()
+
+
+def _ae_title(value: str) -> str:
+    if not is_ae_title(value):
+        raise ValueError("an AE title has 1 to 16 characters, printable ASCII, no backslash")
+    return value.strip()
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("a name has 1 to 64 letters, digits, '-', '_' or '.'")
+    return value
+
+
+def _host(value: str) -> str:
+    if not value or len(value) > 253 or not all("!" <= c <= "~" for c in value) or "/" in value:
+        raise ValueError("a host name or an IP address is wanted")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(
+            "an IP address or a network such as 10.1.0.0/16 is wanted "
+            "(no bits set behind the prefix)"
+        ) from error
+
+
+def _uid(value: str) -> str:
+    if not is_uid(value):
+        raise ValueError("a UID has digits and dots, at most 64")
+    return value
+
+
+def _when(value: str) -> str:
+    if value.strip():
+        match.parse(value)  # a ParseError is a ValueError, and says where
+    return value
+
+
+def _device(value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise ValueError("a device is auto, cpu, cuda or cuda:N")
+    return value
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Name = Annotated[str, AfterValidator(_name)]
+Host = Annotated[str, AfterValidator(_host)]
+Network = Annotated[str, AfterValidator(_network)]
+Uid = Annotated[str, AfterValidator(_uid)]
+When = Annotated[str, AfterValidator(_when)]
+Device = Annotated[str, AfterValidator(_device)]
+Folder = Annotated[Path, BeforeValidator(_path)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
+Gibibytes = Annotated[float, Field(gt=0, le=1024 * 1024, allow_inf_nan=False)]
+
+Service = Literal["store", "query", "retrieve"]
+ResultKind = Literal["seg"]
+
+
+class Section(BaseModel):
+    """Frozen, strict (no text for numbers), and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Node(Section):
+    """This Application Entity, and where its files are."""
+
+    ae_title: AeTitle = Field(
+        default="DICOMNODE", description="AE title. Associations that call any other are rejected."
+    )
+    host: Host = Field(
+        default="127.0.0.1",
+        description="Address to listen on. The default hears this machine alone; `0.0.0.0` is all.",
+    )
+    port: Port = Field(default=11112, description="TCP port to listen on.")
+    data_dir: Folder = Field(
+        default=Path("var"), description="Folder of the spool and the catalog. Made where missing."
+    )
+    models_dir: Folder | None = Field(
+        default=None,
+        description="Folder of the models. Without it: the models that came with the node.",
+    )
+
+
+class Receive(Section):
+    """The Storage SCP: whom it hears, and its limits."""
+
+    unknown_peers: Literal["refuse", "accept"] = Field(
+        default="refuse",
+        description="A calling AE that is no `[[peer]]`: rejected, or allowed to echo and store.",
+    )
+    max_associations: int = Field(
+        default=64,
+        ge=1,
+        le=1000,
+        description="Associations at a time. Further ones are rejected for now.",
+    )
+    max_pdu: int = Field(
+        default=131072,
+        ge=4096,
+        le=1048576,
+        description="Largest P-DATA-TF PDU to receive, in bytes.",
+    )
+    idle_s: Seconds = Field(
+        default=60.0, description="An association that says nothing for this long is aborted."
+    )
+    min_free_gib: Gibibytes = Field(
+        default=2.0,
+        description="With less than this free on the disk, senders are told to come back.",
+    )
+    max_object_gib: Gibibytes = Field(default=2.0, description="Largest data set to receive.")
+    extra_sop_classes: tuple[Uid, ...] = Field(
+        default=(),
+        strict=False,
+        description="UIDs of Storage SOP Classes to accept, beside those of the standard.",
+    )
+    extra_transfer_syntaxes: tuple[Uid, ...] = Field(
+        default=(),
+        strict=False,
+        description="UIDs of transfer syntaxes to accept, beside the known ones.",
+    )
+    unknown_transfer_syntaxes: Literal["refuse", "accept"] = Field(
+        default="refuse",
+        description="A context that offers only transfer syntaxes unknown here: refused, or "
+        "accepted, and its objects kept as they came.",
+    )
+
+
+class Complete(Section):
+    """When a Series counts as complete. Each time runs anew with each instance."""
+
+    release_s: Seconds = Field(
+        default=2.0,
+        description="Wait where every association was released and no plane is missing.",
+    )
+    quiet_s: Seconds = Field(default=20.0, description="Wait where the end is not that clear.")
+    give_up_s: Seconds = Field(
+        default=600.0, description="Wait where a plane is missing. Then the Series is INCOMPLETE."
+    )
+
+    def policy(self) -> completeness.Policy:
+        """The values that decide.completeness judges by."""
+        return completeness.Policy(
+            release_s=self.release_s, quiet_s=self.quiet_s, give_up_s=self.give_up_s
+        )
+
+
+class Engine(Section):
+    """Where and how the tools run."""
+
+    device: Device = Field(
+        default="auto",
+        description="`cpu`, `cuda`, `cuda:0`, ...; `auto` takes a GPU where there is one.",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="CPU threads of a tool. 0: as many as there are cores.",
+    )
+    batch: int = Field(
+        default=0, ge=0, le=1024, description="Slices in one go. 0: what suits the device."
+    )
+    step_limit_s: Seconds = Field(
+        default=1800.0, description="A tool that takes longer on one Series counts as failed."
+    )
+    max_attempts: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Failures after which a step is quarantined, for a person.",
+    )
+
+
+class Results(Section):
+    """What is written into the results."""
+
+    manufacturer: str = Field(
+        default="dicom-node", min_length=1, max_length=64, description="Manufacturer (0008,0070)."
+    )
+    series_number_offset: int = Field(
+        default=1000,
+        ge=1,
+        le=1000000,
+        description="Series Number (0020,0011) of a result: that of its source, plus this.",
+    )
+    research_use: bool = Field(
+        default=True, description="Says in each result that it is not for diagnosis."
+    )
+
+
+class Deliver(Section):
+    """Sending results: how long to wait for a peer, and how often to try again."""
+
+    connect_s: Seconds = Field(
+        default=10.0, description="Wait for the connection and the association."
+    )
+    answer_s: Seconds = Field(default=60.0, description="Wait for the response to each C-STORE.")
+    first_s: Seconds = Field(default=5.0, description="Wait after the first attempt that failed.")
+    factor: float = Field(
+        default=2.0,
+        ge=1,
+        le=10,
+        allow_inf_nan=False,
+        description="Each further wait is that much longer.",
+    )
+    max_s: Seconds = Field(default=3600.0, description="The longest wait between attempts.")
+    jitter: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Up to this share of a wait is added by chance, to spread the attempts.",
+    )
+    give_up_days: float = Field(
+        default=3.0, gt=0, le=365, allow_inf_nan=False, description="After this no attempt is made."
+    )
+
+    def policy(self) -> retry.Policy:
+        """The values that decide.retry judges by."""
+        return retry.Policy(
+            first_s=self.first_s,
+            factor=self.factor,
+            max_s=self.max_s,
+            give_up_s=self.give_up_days * 86400.0,
+            jitter=self.jitter,
+        )
+
+
+class Peer(Section):
+    """Another Application Entity: a PACS, a modality, a workstation."""
+
+    name: Name = Field(description="What routes and commands call it.")
+    ae_title: AeTitle = Field(description="Its AE title: as caller, and to be called by.")
+    host: Host = Field(description="Where it listens: a name or an IP address.")
+    port: Port = Field(description="The port it listens on.")
+    networks: tuple[Network, ...] = Field(
+        default=(),
+        strict=False,
+        description="Addresses it may call from, such as `10.1.0.0/16`. Empty: its `host`, where "
+        "that is an IP address; from anywhere, where it is a name.",
+    )
+    may: frozenset[Service] = Field(
+        default=frozenset({"store"}),
+        strict=False,
+        description="What it may ask of this node, beside C-ECHO.",
+    )
+    offers: frozenset[Service] = Field(
+        default=frozenset({"store"}), strict=False, description="What this node may ask of it."
+    )
+
+
+class Route(Section):
+    """One rule: which Series go through which tool, and where the results go."""
+
+    name: Name = Field(description="What the log and the reasons call it.")
+    from_: tuple[str, ...] = Field(
+        default=("*",),
+        alias="from",
+        strict=False,
+        min_length=1,
+        description="Senders: names or AE titles of peers; `*` is any.",
+    )
+    when: When = Field(
+        default="",
+        description="Which Series, in the match language. Empty: all that the tool can process.",
+    )
+    tool: Name = Field(description="The id of a model.")
+    results: tuple[ResultKind, ...] = Field(
+        default=("seg",), strict=False, min_length=1, description="Kinds of results to make."
+    )
+    to: tuple[str, ...] = Field(
+        default=("@sender",),
+        strict=False,
+        description="Peers that get the results; `@sender` is the peer that sent the Series. "
+        "Empty: they stay here.",
+    )
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="Steps with a higher one are performed first."
+    )
+    enabled: bool = Field(default=True, description="`false` switches the route off.")
+
+
+class File(Section):
+    """The whole file."""
+
+    node: Node = Node()
+    receive: Receive = Receive()
+    complete: Complete = Complete()
+    engine: Engine = Engine()
+    results: Results = Results()
+    deliver: Deliver = Deliver()
+    peer: tuple[Peer, ...] = Field(default=(), strict=False)
+    route: tuple[Route, ...] = Field(default=(), strict=False)
