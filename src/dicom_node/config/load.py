@@ -31,7 +31,8 @@ MAX_BYTES = 1 << 20
 class Config:
     """Everything the operator said, with the defaults for the rest; paths are absolute.
 
-    source: the file, for messages. models_dir: of node.models_dir, or the models shipped along.
+    source: the file, for messages. data_dir, models_dir: as in `node`; without a models_dir in the
+    file, that of the models shipped along.
     """
 
     source: str
@@ -135,11 +136,13 @@ def _text(file: Path) -> str:
 
 def _config(file: File, *, base: Path, source: str) -> Config:
     models = file.node.models_dir
+    data_dir = base / file.node.data_dir
+    models_dir = shipped() / "models" if models is None else base / models
     return Config(
         source=source,
-        data_dir=base / file.node.data_dir,
-        models_dir=shipped() / "models" if models is None else base / models,
-        node=file.node,
+        data_dir=data_dir,
+        models_dir=models_dir,
+        node=file.node.model_copy(update={"data_dir": data_dir, "models_dir": models_dir}),
         receive=file.receive,
         complete=file.complete,
         engine=file.engine,
