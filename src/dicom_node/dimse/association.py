@@ -1,0 +1,333 @@
+"""One association as its acceptor: a blocking socket and one thread (PS3.8 §7, §9.2)."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from dicom_node.dimse import command as dimse
+from dicom_node.dimse import contexts, pdu, status
+from dicom_node.dimse.answers import asked
+from dicom_node.dimse.contract import (
+    AssociationRequest,
+    Ending,
+    Limits,
+    Receiver,
+    Rejection,
+    StoreAnswer,
+    StoreRequest,
+)
+from dicom_node.dimse.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.dimse.message import Assembler, CommandSet
+from dicom_node.dimse.pdu import AnsweredContext, AssociateRequest, ProtocolError
+from dicom_node.dimse.storing import Storing, refusal
+from dicom_node.dimse.stream import Aborted, Associate, Event, Fragment, Release, Stream
+from dicom_node.domain.identifiers import is_ae_title, is_uid
+
+_FIRST_BUFFER_BYTES = 8 * 1024  # enough for a request; a silent connection costs no more
+_BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB
+_GOODBYE_S = 2.0  # how long the peer may take to close after our last PDU
+
+_log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """interrupt() was called."""
+
+
+class Gate(Protocol):
+    """Who may be in at once; see front."""
+
+    def admit(self, association: Acceptor) -> bool:
+        """Count a connection as an association, unless there are too many."""
+
+    def leave(self, association: Acceptor) -> None:
+        """Stop counting it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What all associations of a server share."""
+
+    receiver: Receiver
+    limits: Limits
+    contexts: contexts.Answerable
+    gate: Gate
+
+
+class Acceptor:
+    """Serves one connection from its first byte to its last; run() in a thread of its own."""
+
+    def __init__(self, connection: socket.socket, address: tuple[str, int], house: House) -> None:
+        self._socket = connection
+        self._address = address
+        self._house = house
+        self._opened_at = time.monotonic()
+        self._pdu_began_at = 0.0
+        self._stream = Stream(
+            associate_bytes=house.limits.associate_bytes, pdu_bytes=house.limits.pdu_bytes
+        )
+        self._assembler = Assembler(command_bytes=house.limits.command_bytes)
+        self._stopping = False
+        self._ending: Ending | None = None
+        self._number: int | None = None  # given by the receiver when it admits
+        self._request = AssociationRequest(calling_ae="", called_ae="", address="", port=0)
+        self._max_pdu = 0  # of the peer
+        self._accepted: dict[int, AnsweredContext] = {}
+        self._command: CommandSet | None = None  # whose data set is coming
+        self._storing: Storing | None = None
+        self._chunks: list[memoryview] = []  # of the data set, since the last recv
+
+    def interrupt(self) -> None:
+        """End the association soon, from another thread: it is told so by A-ABORT."""
+        self._stopping = True
+        with suppress(OSError):  # it may be closed already
+            self._socket.shutdown(socket.SHUT_RD)
+
+    def run(self) -> None:
+        """Serve until the association ends; raises nothing that the peer can cause."""
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._converse()
+        except ProtocolError as error:
+            _log.warning("association with %s: %s", self._address[0], error)
+            self._end(Ending.MALFORMED, error.abort)
+        except TimeoutError:
+            self._end(Ending.TIMED_OUT, status.NO_REASON_GIVEN)
+        except Stopped:
+            self._end(Ending.STOPPED, status.BY_US)
+        except OSError:
+            self._ending = Ending.DISCONNECTED
+        finally:
+            self._close()
+
+    def _end(self, ending: Ending, abort: status.Abort) -> None:
+        """A connection that has said nothing is closed without a word (PS3.8 §9.1.4)."""
+        self._ending = ending
+        if self._stream.established or ending is Ending.MALFORMED:
+            with suppress(OSError):
+                self._send(pdu.encode_abort(abort))
+
+    def _close(self) -> None:
+        if self._storing is not None:
+            self._storing.abort()
+        number, how = self._number, str(self._ending or Ending.DISCONNECTED)
+        if number is not None:
+            asked(lambda: self._house.receiver.ended(number, how))
+        self._house.gate.leave(self)
+        with suppress(OSError):
+            self._say_goodbye()
+        self._socket.close()
+
+    def _say_goodbye(self) -> None:
+        """Wait for the peer to close: with bytes unread, close() would destroy our last PDU."""
+        if self._ending in (Ending.DISCONNECTED, Ending.ABORTED):
+            return
+        self._socket.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + _GOODBYE_S
+        waste = bytearray(_FIRST_BUFFER_BYTES)
+        while (left := until - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            if not self._socket.recv_into(waste):
+                return
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def _converse(self) -> None:
+        view = memoryview(bytearray(_FIRST_BUFFER_BYTES))
+        while self._ending is None:
+            if self._stopping:
+                raise Stopped
+            self._socket.settimeout(self._patience_s())
+            count = self._socket.recv_into(view)
+            if not count:
+                if self._stopping:
+                    raise Stopped
+                self._ending = Ending.DISCONNECTED
+                return
+            self._hear(view[:count])
+            if self._stream.established and len(view) < _BUFFER_BYTES:
+                view = memoryview(bytearray(_BUFFER_BYTES))
+
+    def _patience_s(self) -> float:
+        limits = self._house.limits
+        if not self._stream.established:
+            left = self._opened_at + limits.associate_s - time.monotonic()
+        elif self._stream.mid_pdu:
+            left = self._pdu_began_at + limits.pdu_s - time.monotonic()
+        else:
+            left = limits.idle_s
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def _hear(self, data: memoryview) -> None:
+        known, was_mid_pdu = self._stream.pdus, self._stream.mid_pdu
+        for event in self._stream.feed(data):
+            self._take(event)
+            if self._ending is not None:
+                return
+        if self._chunks:
+            self._flush()
+        if self._stream.pdus != known or not was_mid_pdu:
+            self._pdu_began_at = time.monotonic()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Fragment():
+                self._fragment(event)
+            case Associate():
+                self._associate(pdu.decode_associate_rq(event.body))
+            case Release():
+                if self._assembler.mid_message:
+                    raise ProtocolError("released inside a message", status.UNEXPECTED_PDU)
+                self._send(pdu.encode_release_rp())
+                self._ending = Ending.RELEASED
+            case Aborted():
+                self._ending = Ending.ABORTED
+
+    def _send(self, data: bytes) -> None:
+        self._socket.settimeout(self._house.limits.pdu_s)
+        self._socket.sendall(data)
+
+    # --- establishment ----------------------------------------------------------------------------
+
+    def _associate(self, request: AssociateRequest) -> None:
+        self._request = AssociationRequest(
+            calling_ae=request.calling_ae,
+            called_ae=request.called_ae,
+            address=self._address[0],
+            port=self._address[1],
+        )
+        rejection = self._judge(request)
+        if rejection is not None:
+            _log.warning(
+                "association with %s: %s", self._address[0], status.rejection_words(rejection)
+            )
+            self._send(pdu.encode_associate_rj(rejection))
+            self._ending = Ending.STOPPED
+            return
+        answered, roles = contexts.answer(request, self._house.contexts)
+        self._accepted = {context.context_id: context for context in answered if not context.result}
+        self._max_pdu = request.max_pdu
+        self._stream.established = True
+        self._send(
+            pdu.encode_associate_ac(
+                echoed=request.echoed,
+                contexts=answered,
+                roles=roles,
+                max_pdu=self._house.limits.pdu_bytes,
+                implementation=(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
+            )
+        )
+
+    def _judge(self, request: AssociateRequest) -> Rejection | None:
+        if not request.protocol_version & 1:  # only this bit is tested (PS3.8 §9.3.2)
+            return status.PROTOCOL_VERSION_NOT_SUPPORTED
+        if request.application_context != pdu.APPLICATION_CONTEXT:
+            return status.APPLICATION_CONTEXT_NOT_SUPPORTED
+        if not is_ae_title(request.called_ae):
+            return status.CALLED_AE_UNKNOWN
+        if not is_ae_title(request.calling_ae):
+            return status.CALLING_AE_UNKNOWN
+        if not self._house.gate.admit(self):
+            return status.LOCAL_LIMIT_EXCEEDED
+        verdict = asked(lambda: self._house.receiver.admit(self._request))
+        if isinstance(verdict, Rejection):
+            return verdict
+        if isinstance(verdict, StoreAnswer):  # the receiver failed
+            return status.TEMPORARY_CONGESTION
+        self._number = verdict
+        return None
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def _fragment(self, fragment: Fragment) -> None:
+        part = self._assembler.take(fragment)
+        if part is None:
+            return
+        if isinstance(part, CommandSet):
+            self._begin(part)
+            return
+        if part.data:
+            self._chunks.append(part.data)
+        if part.last:
+            self._flush()
+            self._finish()
+
+    def _begin(self, message: CommandSet) -> None:
+        context = self._accepted.get(message.context_id)
+        if context is None:
+            raise ProtocolError("a message came on a context that was not accepted")
+        self._command = message
+        command = message.command
+        if command.field == dimse.C_STORE_RQ and command.message_id is not None:
+            answer = refusal(command, context)
+            if answer is None:
+                self._storing = Storing(
+                    self._house.receiver,
+                    self._store_request(command, context),
+                    self._house.limits.object_bytes,
+                )
+        if not command.has_data_set:
+            self._finish()
+
+    def _store_request(self, command: dimse.Command, context: AnsweredContext) -> StoreRequest:
+        return StoreRequest(
+            association=self._number or 0,
+            sop_class_uid=command.affected_class,
+            sop_instance_uid=command.affected_instance,
+            transfer_syntax_uid=context.transfer_syntax,
+            message_id=command.message_id or 0,
+            calling_ae=self._request.calling_ae,
+        )
+
+    def _flush(self) -> None:
+        if self._storing is not None:
+            self._storing.write(self._chunks)
+        self._chunks.clear()
+
+    def _finish(self) -> None:
+        """A message is whole: answer it, if it is one that is answered."""
+        message, self._command = self._command, None
+        if message is None:
+            return
+        command = message.command
+        if command.field & dimse.RESPONSE or command.field == dimse.C_CANCEL_RQ:
+            return  # nothing of ours is under way that it could mean
+        if command.message_id is None:
+            raise ProtocolError("a request has no message id")
+        answer = self._answer(command, self._accepted[message.context_id])
+        self._respond(message, command.message_id, answer)
+        if command.field == dimse.C_ECHO_RQ and answer.status == status.SUCCESS:
+            asked(lambda: self._house.receiver.echoed(self._request))
+
+    def _answer(self, command: dimse.Command, context: AnsweredContext) -> StoreAnswer:
+        if command.field == dimse.C_STORE_RQ:
+            storing, self._storing = self._storing, None
+            if storing is not None:
+                return storing.finish()
+            return refusal(command, context) or StoreAnswer(status=status.PROCESSING_FAILURE)
+        if command.field == dimse.C_ECHO_RQ:
+            fits = command.affected_class == context.abstract_syntax == contexts.VERIFICATION
+            return StoreAnswer(status=status.SUCCESS if fits else status.CLASS_NOT_SUPPORTED)
+        return StoreAnswer(status=status.UNRECOGNISED_OPERATION)
+
+    def _respond(self, message: CommandSet, message_id: int, answer: StoreAnswer) -> None:
+        command = message.command
+        response = dimse.Response(
+            field=command.field | dimse.RESPONSE,
+            responded_to=message_id,
+            status=answer.status,
+            affected_class=command.affected_class if is_uid(command.affected_class) else "",
+            affected_instance=(
+                command.affected_instance if is_uid(command.affected_instance) else ""
+            ),
+            comment=status.comment(answer.comment),
+        )
+        data = dimse.encode_response(response)
+        self._send(dimse.encode_message(data, message.context_id, self._max_pdu))

@@ -1,0 +1,187 @@
+"""The listener: accepts connections, gives each a thread, counts them, and stops them."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from socketserver import BaseRequestHandler
+
+from pynetdicom import AE
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationServer
+
+from dicom_node.dimse import contexts
+from dicom_node.dimse.association import Acceptor, House
+from dicom_node.dimse.contract import Limits, Receiver
+from dicom_node.domain.errors import ConfigurationError
+
+_ACCEPT_PAUSE_S = 0.1  # after a failed accept (no descriptors left): not in a busy loop
+_INTERRUPTED_S = 10.0  # how long interrupted associations get to finish what they are in
+
+_log = logging.getLogger(__name__)
+
+
+class Doorkeeper:
+    """Counts connections without an association apart from associations."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._changed = threading.Condition()
+        self._pending: dict[Acceptor, None] = {}  # in the order of their coming
+        self._active: dict[Acceptor, None] = {}
+
+    def arrive(self, acceptor: Acceptor) -> None:
+        """A connection was accepted; if too many wait, the one that waits longest is closed."""
+        oldest: Acceptor | None = None
+        with self._changed:
+            if len(self._pending) >= self._limits.pending_max:
+                oldest = next(iter(self._pending))
+                del self._pending[oldest]
+            self._pending[acceptor] = None
+        if oldest is not None:
+            _log.warning("too many connections without an association: the oldest is closed")
+            oldest.interrupt()
+
+    def admit(self, association: Acceptor) -> bool:
+        """Count a connection as an association, unless there are too many."""
+        with self._changed:
+            if len(self._active) >= self._limits.associations_max:
+                return False
+            self._pending.pop(association, None)
+            self._active[association] = None
+            return True
+
+    def leave(self, association: Acceptor) -> None:
+        """Stop counting it."""
+        with self._changed:
+            self._pending.pop(association, None)
+            self._active.pop(association, None)
+            self._changed.notify_all()
+
+    def active(self) -> int:
+        """How many associations there are."""
+        with self._changed:
+            return len(self._active)
+
+    def empty(self, grace_s: float) -> bool:
+        """Wait until no association is left, at most grace_s; tells whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._active, grace_s)
+
+    def interrupt_all(self) -> None:
+        """End every connection soon."""
+        with self._changed:
+            everyone = [*self._pending, *self._active]
+        for acceptor in everyone:
+            acceptor.interrupt()
+
+
+class Handler(BaseRequestHandler):
+    """What the server makes of each connection, in a thread."""
+
+    server: Listener
+
+    def handle(self) -> None:
+        """Serve the association."""
+        acceptor = Acceptor(self.request, self.client_address[:2], self.server.house)
+        self.server.doorkeeper.arrive(acceptor)
+        acceptor.run()
+
+
+class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untyped
+    """pynetdicom's listening socket with our accept loop: it waits, it never polls."""
+
+    request_queue_size = 128
+    house: House
+    doorkeeper: Doorkeeper
+    stopped: threading.Event
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:  # noqa: ARG002 - inherited
+        """Accept until the listening socket is shut down."""
+        while not self.stopped.is_set():
+            try:
+                connection, address = self.socket.accept()
+            except OSError as error:
+                if not self.stopped.is_set():
+                    _log.error("cannot accept a connection: %s", error.strerror)
+                    self.stopped.wait(_ACCEPT_PAUSE_S)
+                continue
+            self._serve(connection, address)
+
+    def open(self, receiver: Receiver, limits: Limits) -> None:
+        """Say who is behind the socket; before the accept loop runs."""
+        self.stopped = threading.Event()
+        self.doorkeeper = Doorkeeper(limits)
+        self.house = House(
+            receiver=receiver,
+            limits=limits,
+            contexts=contexts.answerable(self.contexts),
+            gate=self.doorkeeper,
+        )
+
+    def close_door(self) -> None:
+        """Accept nobody any more."""
+        self.stopped.set()
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
+        self.socket.close()
+
+    def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        try:
+            threading.Thread(
+                target=self.finish_request,
+                args=(connection, address),
+                name=f"association {address[0]}:{address[1]}",
+                daemon=True,
+            ).start()
+        except RuntimeError:  # no more threads: this peer may come again
+            _log.error("cannot start a thread for a connection")
+            connection.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A running SCP."""
+
+    listener: Listener
+    thread: threading.Thread
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self.listener.server_address[1])
+
+    def active(self) -> int:
+        """How many associations there are."""
+        return self.listener.doorkeeper.active()
+
+    def stop(self, grace_s: float) -> None:
+        """Accept nobody any more; associations still there after grace_s seconds are aborted."""
+        self.listener.close_door()
+        self.thread.join()
+        doorkeeper = self.listener.doorkeeper
+        doorkeeper.empty(grace_s)
+        doorkeeper.interrupt_all()
+        if not doorkeeper.empty(_INTERRUPTED_S):
+            _log.error("%d associations did not end", doorkeeper.active())
+
+
+def listen(
+    *, ae_title: str, host: str, port: int, acceptable: list[PresentationContext]
+) -> Listener:
+    """Bind the listening socket; raises ConfigurationError if the address cannot be had."""
+    entity = AE(ae_title)
+    entity.network_timeout = None  # of the listening socket: accept() waits
+    try:
+        listener: Listener = entity.make_server(
+            (host, port),
+            contexts=acceptable,
+            server_class=Listener,
+            request_handler=Handler,
+        )
+    except OSError as error:
+        raise ConfigurationError([f"cannot listen on {host}:{port}: {error.strerror}"]) from error
+    return listener
