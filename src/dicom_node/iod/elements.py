@@ -131,6 +131,20 @@ def elements(located: Located, before: int = _NO_TAG) -> Iterator[Element]:
         position = element.next
 
 
+def header_at(located: Located, position: int) -> tuple[int, int, int | None]:
+    """Tag, start of the value, its length (None: undefined), without a look at the value.
+
+    All zero at the end of the data. Raises Malformed inside a header.
+    """
+    if position >= len(located.data):
+        return 0, 0, 0
+    try:
+        tag, _, start, length = _header(located.data, position, located.coding)
+    except struct.error:
+        raise Malformed(f"ends inside an element header at byte {position}") from None
+    return tag, start, None if length == _UNDEFINED else length
+
+
 def check_depth(data: Buffer, element: Element, coding: Coding) -> None:
     """Raises TooDeep if sequences are nested too deep inside a value of defined length.
 

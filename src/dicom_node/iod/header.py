@@ -108,6 +108,11 @@ def decoded(raw: dict[int, Element], located: Located) -> dict[str, object]:
     return attributes
 
 
+def tags_of(keywords: Iterable[str]) -> frozenset[int]:
+    """The tags of some of KEYWORDS."""
+    return frozenset(_wanted(keywords))
+
+
 def wanted(element: Element) -> bool:
     """Whether `decoded` knows the element, and its value has a credible length."""
     return (

@@ -1,0 +1,233 @@
+"""One Series of single-frame images as a Volume (PS3.3 C.7.6.2.1.1 plane position, C.11.1 rescale).
+
+MONOCHROME1 asks for an inverted display, not for other values (PS3.3 C.7.6.3.1.2): the Hounsfield
+units of such a CT are those of its rescale, as with MONOCHROME2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from dicom_node.decide.geometry import Fault, NotAStack, Plane, Stack, plane_of, stack
+from dicom_node.domain.errors import NotAVolume
+from dicom_node.domain.volume import Volume
+from dicom_node.iod.header import read_attributes
+from dicom_node.iod.pixels import Picture, find_picture, stored_values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AIR_HU = -1024
+MAX_VOLUME_BYTES = 4 << 30
+_INT16 = np.iinfo(np.int16)
+
+
+class _DoesNotFit(Exception):
+    """A value of a slice is beyond int16."""
+
+
+def read_headers(paths: Sequence[Path]) -> list[dict[str, object]]:
+    """The header attributes of each file, in the order given. Raises NotDicom."""
+    return [read_attributes(path) for path in paths]
+
+
+def read_volume(
+    paths: Sequence[Path],
+    *,
+    tolerate: Collection[Fault] = frozenset(),
+    threads: int = 2,
+    max_bytes: int = MAX_VOLUME_BYTES,
+) -> Volume:
+    """Stack the slices of one Series, in patient coordinates, whatever the order of the files.
+
+    Values are int16 where every rescale is integral and fits, else float32; Hounsfield units where
+    Modality is CT or unsaid, and then nothing is below AIR_HU: what lies outside the scan circle
+    (Pixel Padding Value, or stored values far below air) is air. tolerate: see geometry.stack.
+    Raises NotDicom, PixelsUndecodable, or NotAVolume, each with the reason.
+    """
+    pictures = _in_parallel(find_picture, paths, threads)
+    for picture in pictures:
+        _refuse_what_is_no_slice(picture)
+    judged, pictures = _stacked(pictures, tolerate)
+    shape = (len(pictures), *pictures[0].shape)
+    if shape[0] * shape[1] * shape[2] * 4 > max_bytes:
+        raise NotAVolume(f"{shape[0]} x {shape[1]} x {shape[2]} voxels are more than is allowed")
+    try:
+        voxels = _voxels(pictures, shape, np.dtype(np.int16), threads)
+    except _DoesNotFit:
+        voxels = _voxels(pictures, shape, np.dtype(np.float32), threads)
+    uids = tuple(str(p.attributes.get("SOPInstanceUID", "")) for p in pictures)
+    return Volume(voxels_zyx=voxels, affine_lps_mm=_affine(judged), instance_uids=uids)
+
+
+def _refuse_what_is_no_slice(picture: Picture) -> None:
+    attributes = picture.attributes
+    frames = picture.number("NumberOfFrames", 1)
+    if frames > 1:
+        raise NotAVolume(f"{picture.name} is a multi-frame object of {frames} frames")
+    samples = picture.number("SamplesPerPixel", 1)
+    photometric = str(attributes.get("PhotometricInterpretation", "MONOCHROME2"))
+    if samples != 1 or not photometric.startswith("MONOCHROME"):
+        raise NotAVolume(f"{picture.name} is a colour picture ({photometric})")
+    if attributes.get("Modality") == "CT" and not _has_rescale(picture):
+        raise NotAVolume(f"{picture.name} has no Rescale Slope and Intercept: HU are unknown")
+    if _rescale(picture)[0] == 0:
+        raise NotAVolume(f"{picture.name} has a Rescale Slope of 0")
+
+
+def _stacked(
+    pictures: Sequence[Picture], tolerate: Collection[Fault]
+) -> tuple[Stack, list[Picture]]:
+    """The geometry, and the pictures in its order."""
+    planes: list[Plane] = []
+    for index, picture in enumerate(pictures):
+        plane = plane_of({**picture.attributes, "SOPInstanceUID": str(index)})
+        if not isinstance(plane, Plane):
+            raise NotAVolume(f"{picture.name} cannot be placed: {plane}")
+        planes.append(plane)
+    judged = stack(planes, tolerate)
+    if isinstance(judged, NotAStack):
+        raise NotAVolume(judged.reason)
+    return judged, [pictures[int(uid)] for uid in judged.uids]
+
+
+def _voxels(
+    pictures: Sequence[Picture],
+    shape: tuple[int, int, int],
+    dtype: np.dtype[np.generic],
+    threads: int,
+) -> NDArray[np.generic]:
+    """All slices. Raises _DoesNotFit where int16 cannot hold them."""
+    voxels = np.empty(shape, dtype)
+    fill = _fill_integers if dtype == np.int16 else _fill_floats
+    _in_parallel(partial(_fill, fill, voxels, pictures), range(len(pictures)), threads)
+    return voxels
+
+
+def _fill(
+    fill: Callable[[Picture, NDArray[Any]], None],
+    voxels: NDArray[np.generic],
+    pictures: Sequence[Picture],
+    index: int,
+) -> None:
+    fill(pictures[index], voxels[index])
+
+
+def _fill_integers(picture: Picture, out: NDArray[np.int16]) -> None:
+    """One slice as int16. Raises _DoesNotFit."""
+    slope, intercept = _rescale(picture)
+    if slope != int(slope) or intercept != int(intercept):
+        raise _DoesNotFit
+    stored, padding = _clean_values(picture, out)
+    low, high = int(stored.min()), int(stored.max())
+    values = sorted((low * int(slope) + int(intercept), high * int(slope) + int(intercept)))
+    if values[1] > _INT16.max or (values[0] < _INT16.min and not _is_hounsfield(picture)):
+        raise _DoesNotFit
+    if slope == 1 and stored.dtype.itemsize == 2:
+        floor = AIR_HU - int(intercept)
+        if _is_hounsfield(picture) and low < floor:
+            np.maximum(stored, floor, out=stored)
+        if stored.base is not out:
+            out[...] = stored.view(np.int16)
+        # unsigned values wrap here, and come back: the sum fits
+        np.add(out, np.array(int(intercept)).astype(np.int16), out=out)
+    else:
+        wide = stored.astype(np.int64) * int(slope) + int(intercept)
+        out[...] = np.maximum(wide, AIR_HU) if _is_hounsfield(picture) else wide
+    if padding is not None:
+        out[padding] = AIR_HU
+
+
+def _fill_floats(picture: Picture, out: NDArray[np.float32]) -> None:
+    slope, intercept = _rescale(picture)
+    stored, padding = _clean_values(picture, None)
+    np.multiply(stored, slope, out=out, casting="unsafe")
+    out += intercept
+    if _is_hounsfield(picture):
+        np.maximum(out, AIR_HU, out=out)
+    if padding is not None:
+        out[padding] = AIR_HU
+
+
+def _clean_values(
+    picture: Picture, out: NDArray[np.int16] | None
+) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
+    """Stored values without what is above Bits Stored, and where they are padding."""
+    stored = stored_values(picture, out)
+    padding = _padding(picture, stored)
+    bits, allocated = picture.number("BitsStored"), stored.dtype.itemsize * 8
+    if 0 < bits < allocated:
+        signed = stored.dtype.kind == "i"
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        if int(stored.max()) > high or int(stored.min()) < low:
+            shift = allocated - bits  # old overlays live there (PS3.5 §8.1.1)
+            if not stored.flags.writeable:
+                stored = stored.copy()
+            np.left_shift(stored, shift, out=stored)
+            np.right_shift(stored, shift, out=stored)
+    return stored, padding
+
+
+def _padding(picture: Picture, stored: NDArray[np.integer]) -> NDArray[np.bool_] | None:
+    """Where a slice is padding, as far as its value does not say so by being below air.
+
+    A declared value is believed where a corner has it: some files declare 0 and mean it nowhere.
+    """
+    if not _is_hounsfield(picture) or "PixelPaddingValue" not in picture.attributes:
+        return None
+    value = picture.number("PixelPaddingValue")
+    low, high = sorted((value, picture.number("PixelPaddingRangeLimit", value)))
+    slope, intercept = _rescale(picture)
+    if max(low * slope, high * slope) + intercept <= AIR_HU:
+        return None
+    corners = stored[:: max(stored.shape[0] - 1, 1), :: max(stored.shape[1] - 1, 1)]
+    if not np.any((corners >= low) & (corners <= high)):
+        return None
+    return np.asarray((stored >= low) & (stored <= high))
+
+
+def _is_hounsfield(picture: Picture) -> bool:
+    return picture.attributes.get("Modality", "CT") == "CT"
+
+
+def _has_rescale(picture: Picture) -> bool:
+    return {"RescaleSlope", "RescaleIntercept"} <= picture.attributes.keys()
+
+
+def _rescale(picture: Picture) -> tuple[float, float]:
+    """Slope and intercept; identity where none is said."""
+    slope = picture.attributes.get("RescaleSlope", 1.0)
+    intercept = picture.attributes.get("RescaleIntercept", 0.0)
+    both = [v if isinstance(v, (int, float)) else d for v, d in ((slope, 1.0), (intercept, 0.0))]
+    return both[0], both[1]
+
+
+def _affine(judged: Stack) -> NDArray[np.float64]:
+    """Index (slice, row, column, 1) -> LPS in mm."""
+    first, last = judged.planes[0], judged.planes[-1]
+    affine = np.eye(4)
+    if len(judged.planes) > 1:
+        step = np.subtract(last.position, first.position) / (len(judged.planes) - 1)
+    else:
+        step = np.multiply(judged.normal, first.thickness_mm or 1.0)
+    affine[:3, 0] = step
+    affine[:3, 1] = np.multiply(first.column, first.spacing_mm[0])
+    affine[:3, 2] = np.multiply(first.row, first.spacing_mm[1])
+    affine[:3, 3] = first.position
+    return affine
+
+
+def _in_parallel(work: Callable[[T], R], values: Iterable[T], threads: int) -> list[R]:
+    if threads <= 1:
+        return [work(v) for v in values]
+    with ThreadPoolExecutor(threads) as executor:
+        return list(executor.map(work, values))
