@@ -51,9 +51,13 @@ def allowed(field: FieldInfo) -> str:
 
 def did_you_mean(given: str, possible: Iterable[str]) -> str:
     """A hint for what looks like a slip, else nothing."""
-    by_lower = {name.lower(): name for name in possible}
-    close = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.6)
-    return f" (did you mean '{by_lower[close[0]]}'?)" if close else ""
+    names = sorted(possible)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    if not close:
+        by_lower = {name.lower(): name for name in names}
+        close = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.6)
+        close = [by_lower[name] for name in close]
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def shown(value: object) -> str:
