@@ -149,11 +149,11 @@ def _step_scheduled(db: sqlite3.Connection, event: e.StepScheduled, number: int)
 def _step_claimed(db: sqlite3.Connection, event: e.StepClaimed, number: int) -> None:
     del number
     db.execute(
-        "UPDATE step SET state = ?, transaction_uid = ?, performer = ?, lease_until = ?, "
-        "attempt = attempt + 1, reason = '' WHERE step_id = ?",
+        "UPDATE step SET state = ?, transaction_uid = ?, performer = ?, claimed_at = ?, "
+        "lease_until = ?, attempt = attempt + 1, reason = '' WHERE step_id = ?",
         (
-            StepState.IN_PROGRESS, event.transaction_uid, event.performer, event.lease_until,
-            event.step_id,
+            StepState.IN_PROGRESS, event.transaction_uid, event.performer, event.at,
+            event.lease_until, event.step_id,
         ),
     )  # fmt: skip
 

@@ -151,6 +151,17 @@ class Catalog:
                 raise CatalogError(f"no step could be claimed: {error}") from error
             return None if step_id is None else self.views.step(step_id)
 
+    def extend_lease(self, step_id: int, until: float) -> None:
+        """The performer of a step is alive. No event: a lease is not history."""
+        try:
+            with self._lock:
+                self._db.execute(
+                    "UPDATE step SET lease_until = ? WHERE step_id = ? AND state = 'IN PROGRESS'",
+                    (until, step_id),
+                )
+        except sqlite3.Error as error:
+            raise CatalogError(f"the lease could not be extended: {error}") from error
+
     def claim_deliveries(
         self, *, now: float, limit: int, busy: frozenset[str]
     ) -> list[tuple[Delivery, Result]]:

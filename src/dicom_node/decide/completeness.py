@@ -45,6 +45,7 @@ class Evidence:
     last_end: str | None = None
     last_end_at: float | None = None
     hole: str = ""
+    doubt: str = ""
     expected: int | None = None
 
 
@@ -84,6 +85,8 @@ def _patience(evidence: Evidence, policy: Policy) -> tuple[float, tuple[str, ...
     if evidence.last_end != "released":
         how = evidence.last_end or "ended in an unknown way"
         return policy.quiet_s, (count, f"the last association was {how}")
+    if evidence.doubt:
+        return policy.quiet_s, (count, evidence.doubt)
     if evidence.expected is not None and evidence.instances < evidence.expected:
         return policy.quiet_s, (count, "fewer than the header counts")
     if evidence.expected is not None and evidence.instances == evidence.expected:

@@ -113,6 +113,7 @@ class Step:
     attempt: int
     priority: int
     due_at: float
+    claimed_at: float | None = None
     lease_until: float | None = None
     transaction_uid: str | None = None
     reason: str = ""

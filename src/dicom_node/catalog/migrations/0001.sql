@@ -79,6 +79,7 @@ CREATE TABLE step (
     attempt         INTEGER NOT NULL,
     priority        INTEGER NOT NULL,
     due_at          REAL NOT NULL,
+    claimed_at      REAL,
     lease_until     REAL,
     performer       TEXT,
     transaction_uid TEXT,

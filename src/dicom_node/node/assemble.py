@@ -1,0 +1,154 @@
+"""Stages 3 and 4: is a Series complete, and which steps does it go through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dicom_node.decide import completeness
+from dicom_node.decide.geometry import MISSING, Fault, NotAStack, split_localizers, stack_of
+from dicom_node.decide.routing import Route, Sender, StepPlan, plan
+from dicom_node.domain import events as e
+from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.records import Association, Attributes, Instance, Peer, Series, Step
+from dicom_node.domain.states import SeriesState, StepState
+from dicom_node.domain.tool import Applicable, NotApplicable
+from dicom_node.node.journal import Journal
+
+Judge = Callable[[Attributes], Applicable | NotApplicable]
+"""What a tool says to the header of a Series."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembler:
+    """Judges each Series that is due, and schedules its steps in the same transaction."""
+
+    policy: completeness.Policy
+    routes: tuple[Route, ...]
+    peers: tuple[Peer, ...]
+    tools: Mapping[str, Judge]
+    journal: Journal
+
+    def run_due(self, now: float) -> float | None:
+        """Judge what is due. Returns when the next Series is."""
+        views = self.journal.catalog.views
+        for series in views.series_due(now):
+            instances = views.instances(series.series_uid)
+            associations = views.associations(series.series_uid)
+            try:
+                self.journal.commit(*self.judge(series, instances, associations, now))
+            except CatalogError:  # it changed meanwhile: it is due again by what changed it
+                if views.series(series.series_uid) == series:
+                    raise
+        return views.next_series_due()
+
+    def judge(
+        self,
+        series: Series,
+        instances: Sequence[Instance],
+        associations: Sequence[Association],
+        now: float,
+    ) -> list[e.Event]:
+        """The events that the verdict consists of."""
+        own = self.journal.catalog.views.is_own_series(series.series_uid)
+        split = split_localizers([i.attributes for i in instances])
+        evidence = _evidence(series, split.volume, associations)
+        verdict = completeness.judge(evidence, self.policy, now)
+        reasons = verdict.reasons
+        if split.others and split.volume:
+            why = sorted({reason for _, reason in split.others})
+            reasons = (*reasons, f"{len(split.others)} left out: {'; '.join(why)}")
+        judged = e.SeriesJudged(
+            at=now,
+            series_uid=series.series_uid,
+            revision=series.revision,
+            state=verdict.state,
+            reasons=reasons,
+            due_at=verdict.due_at,
+        )
+        if verdict.state is not SeriesState.COMPLETE:
+            return [judged]
+        chosen = split.volume or tuple(attributes for attributes, _ in split.others)
+        return [judged, *self._routed(series, chosen, associations, own, now)]
+
+    def _routed(
+        self,
+        series: Series,
+        chosen: Sequence[Attributes],
+        associations: Sequence[Association],
+        own: bool,
+        now: float,
+    ) -> list[e.Event]:
+        last = associations[-1]
+        attributes = {
+            **chosen[0],
+            "CallingAE": last.calling_ae,
+            "CalledAE": last.called_ae,
+            "InstancesInSeries": len(chosen),
+        }
+        found = plan(
+            attributes=attributes,
+            sender=Sender(ae_title=last.calling_ae, address=last.address),
+            peers=self.peers,
+            applicability={name: judge(attributes) for name, judge in self.tools.items()},
+            routes=self.routes,
+            is_own_result=own,
+        )
+        events: list[e.Event] = [
+            e.StepScheduled(at=now, step=_step(series, step, chosen, now)) for step in found.steps
+        ]
+        if found.reasons:
+            events.append(
+                e.SeriesUnrouted(
+                    at=now,
+                    series_uid=series.series_uid,
+                    revision=series.revision,
+                    reasons=found.reasons,
+                )
+            )
+        return events
+
+
+def _evidence(
+    series: Series, volume: Sequence[Attributes], associations: Sequence[Association]
+) -> completeness.Evidence:
+    ended = [a for a in associations if a.ended_at is not None]
+    last = max(ended, key=lambda a: (a.ended_at or 0.0, a.number), default=None)
+    found = stack_of(volume)
+    fault = found if isinstance(found, NotAStack) else None
+    return completeness.Evidence(
+        instances=series.instances,
+        first_at=series.first_at,
+        last_at=series.last_at,
+        associations=len(associations),
+        open_associations=len(associations) - len(ended),
+        last_end=last.ended if last else None,
+        last_end_at=last.ended_at if last else None,
+        hole=fault.reason if fault is not None and fault.fault is Fault.HOLE else "",
+        doubt=fault.reason if fault is not None and fault.fault in MISSING else "",
+        expected=_expected(volume),
+    )
+
+
+def _expected(volume: Sequence[Attributes]) -> int | None:
+    """Images in Acquisition (0020,1002), where every plane says the same; one acquisition only."""
+    said = {attributes.get("ImagesInAcquisition") for attributes in volume}
+    value = said.pop() if len(said) == 1 else None
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _step(series: Series, found: StepPlan, chosen: Sequence[Attributes], now: float) -> Step:
+    return Step(
+        step_id=0,  # the catalog numbers it
+        series_uid=series.series_uid,
+        revision=series.revision,
+        route=found.route,
+        tool_id=found.tool_id,
+        results=found.results,
+        destinations=found.destinations,
+        instance_uids=tuple(sorted(str(a["SOPInstanceUID"]) for a in chosen)),
+        state=StepState.SCHEDULED,
+        attempt=0,
+        priority=found.priority,
+        due_at=now,
+    )

@@ -1,0 +1,208 @@
+"""Stage 5, a process of its own: a model that dies takes nothing along but its step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from dicom_node.decide import retry
+from dicom_node.domain import events as e
+from dicom_node.domain.errors import (
+    CatalogError,
+    NodeError,
+    ObjectError,
+    ToolError,
+)
+from dicom_node.domain.records import Delivery, Result, Step
+from dicom_node.domain.states import DeliveryState
+from dicom_node.domain.tool import ImageProcessingTool
+from dicom_node.iod.seg import SegSettings
+from dicom_node.node.clock import Clock
+from dicom_node.node.journal import Journal
+from dicom_node.node.produce import Outcome, Produced, Source, produce
+from dicom_node.spool import Spool
+
+_log = logging.getLogger("dicom_node")
+
+LEASE_S = 60.0
+AGAIN = retry.Policy(first_s=2.0, factor=4.0, max_s=300.0, jitter=0.25)
+
+BuildTool = Callable[[str], ImageProcessingTool]
+"""Loads a tool by id. Raises ToolError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performer:
+    """Claims steps one after the other, and performs them. Tools are loaded once."""
+
+    name: str
+    build: BuildTool
+    settings: SegSettings
+    threads: int
+    max_attempts: int
+    spool: Spool
+    journal: Journal
+    clock: Clock
+    loaded: dict[str, ImageProcessingTool] = field(default_factory=dict)
+
+    def run_due(self, now: float) -> float | None:
+        """Perform the most urgent step that is due. Returns when to look again."""
+        catalog = self.journal.catalog
+        step = catalog.claim_step(
+            now=now,
+            lease_s=LEASE_S,
+            transaction_uid=self.clock.new_uid(),
+            performer=self.name,
+        )
+        if step is None:
+            return catalog.views.next_step_due()
+        with _Heartbeat(self, step):
+            self._perform(step)
+        return now
+
+    def warm(self, tool_ids: Iterable[str]) -> None:
+        """Load tools before they are asked for; one that fails says so now, and again when run."""
+        for tool_id in sorted(tool_ids):
+            try:
+                self._tool(tool_id)
+            except ToolError as error:
+                _log.error("%s", error)
+
+    def _perform(self, step: Step) -> None:
+        """One step to its end: completed, canceled (the input), or failed (the tool, the disk)."""
+        try:
+            sources = self._sources(step)
+            outcome = produce(
+                sources, self._tool(step.tool_id), self.settings, threads=self.threads
+            )
+            self._complete(step, outcome)
+        except ObjectError as error:
+            self.journal.commit(
+                e.StepCanceled(at=self.clock.now(), step_id=step.step_id, reason=str(error))
+            )
+        except NodeError as error:
+            self._failed(step, error)
+        except MemoryError:
+            self._failed(step, ToolError("out of memory"))
+
+    def _failed(self, step: Step, error: NodeError) -> None:
+        now = self.clock.now()
+        retry_at: float | None = now + retry.wait_s(step.attempt, AGAIN, self.clock.luck())
+        if step.attempt >= self.max_attempts:
+            retry_at = None
+        self.journal.commit(
+            e.StepFailed(at=now, step_id=step.step_id, reason=str(error), retry_at=retry_at)
+        )
+
+    def _tool(self, tool_id: str) -> ImageProcessingTool:
+        if tool_id not in self.loaded:
+            self.loaded[tool_id] = self.build(tool_id)
+        return self.loaded[tool_id]
+
+    def _sources(self, step: Step) -> list[Source]:
+        wanted = set(step.instance_uids)
+        return [
+            Source(
+                path=self.spool.path(instance.path),
+                attributes=instance.attributes,
+                sha256=instance.sha256,
+            )
+            for instance in self.journal.catalog.views.instances(step.series_uid)
+            if instance.sop_instance_uid in wanted
+        ]
+
+    def _complete(self, step: Step, outcome: Outcome) -> None:
+        """Result files first, then step, results and deliveries in one transaction."""
+        now = self.clock.now()
+        tool = self._tool(step.tool_id)
+        events: list[e.Event] = [
+            e.StepCompleted(
+                at=now,
+                step_id=step.step_id,
+                transaction_uid=step.transaction_uid or "",
+                seconds={name: round(value, 4) for name, value in outcome.seconds.items()},
+                notes=outcome.notes,
+            )
+        ]
+        for produced in outcome.produced:
+            if produced.kind not in step.results:
+                continue
+            result = self._result(step, produced, tool, now)
+            events.append(e.ResultStored(at=now, result=result))
+            events.extend(
+                e.DeliveryQueued(at=now, delivery=_owed(result, to, now))
+                for to in step.destinations
+            )
+        try:
+            self.journal.commit(*events)
+        except CatalogError:
+            # canceled or taken away meanwhile: the files are unreferenced, and swept at a start
+            current = self.journal.catalog.views.step(step.step_id)
+            if current is not None and current.transaction_uid == step.transaction_uid:
+                raise
+            _log.info("step %d was superseded while it ran", step.step_id)
+
+    def _result(
+        self, step: Step, produced: Produced, tool: ImageProcessingTool, now: float
+    ) -> Result:
+        stored = self.spool.put(produced.data)
+        return Result(
+            sop_instance_uid=produced.sop_instance_uid,
+            sop_class_uid=produced.sop_class_uid,
+            transfer_syntax_uid=produced.transfer_syntax_uid,
+            series_uid=produced.series_uid,
+            study_uid=produced.study_uid,
+            step_id=step.step_id,
+            source_series_uid=step.series_uid,
+            tool_id=step.tool_id,
+            tool_version=tool.version_id(),
+            kind=produced.kind,
+            path=stored.path,
+            size=stored.size,
+            sha256=stored.sha256,
+            created_at=now,
+            summary=produced.summary,
+        )
+
+
+def _owed(result: Result, destination: str, now: float) -> Delivery:
+    return Delivery(
+        delivery_id=0,  # the catalog numbers it
+        result_uid=result.sop_instance_uid,
+        destination=destination,
+        state=DeliveryState.QUEUED,
+        attempt=0,
+        created_at=now,
+        due_at=now,
+    )
+
+
+class _Heartbeat:
+    """Keeps the lease of a step while it is performed."""
+
+    def __init__(self, performer: Performer, step: Step) -> None:
+        self._performer = performer
+        self._step = step
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(LEASE_S / 3):
+            until = self._performer.clock.now() + LEASE_S
+            self._performer.journal.catalog.extend_lease(self._step.step_id, until)
+
+
+def be_nice(by: int) -> None:
+    """Stand back behind the receiver: a C-ECHO must not feel a running model."""
+    if hasattr(os, "nice"):
+        os.nice(by)

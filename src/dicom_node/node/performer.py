@@ -1,0 +1,88 @@
+"""The performer process: `python -m dicom_node.node.performer NUMBER [CONFIG]`.
+
+The supervisor starts it and ends it; standard input closes when the supervisor dies, and the
+performer goes with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from dicom_node.catalog import Catalog
+from dicom_node.config.load import Config, load
+from dicom_node.domain.errors import ToolError
+from dicom_node.domain.tool import ImageProcessingTool
+from dicom_node.node import bell as bells
+from dicom_node.node import log, stage
+from dicom_node.node.clock import SystemClock
+from dicom_node.node.journal import Journal
+from dicom_node.node.layout import catalog_path, seg_settings, spool_path
+from dicom_node.node.perform import BuildTool, Performer, be_nice
+from dicom_node.spool import Spool
+from dicom_node.tools.registry import build_tool, load_models
+
+_NICE = 5
+
+
+def builder(config: Config) -> BuildTool:
+    """Loads the models of the configuration, on its device."""
+    manifests = load_models(config.models_dir)
+
+    def build(tool_id: str) -> ImageProcessingTool:
+        if tool_id not in manifests:
+            raise ToolError(f"there is no model {tool_id} in {config.models_dir}")
+        engine = config.engine
+        return build_tool(manifests[tool_id], device=engine.device, threads=engine.threads)
+
+    return build
+
+
+def main(arguments: list[str]) -> int:
+    """Perform steps until told to stop."""
+    number = int(arguments[0])
+    config = load(Path(arguments[1]) if len(arguments) > 1 else None)
+    log.configure()
+    be_nice(_NICE)
+    stop = threading.Event()
+    bell = bells.Bell(config.data_dir)
+    listener = bell.listen(bells.PERFORM, number)
+
+    def end(*_: object) -> None:
+        stop.set()
+        bell.ring(bells.PERFORM, number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
+    threading.Thread(target=_follow_parent, args=(end,), daemon=True).start()
+    catalog = Catalog(catalog_path(config))
+    clock = SystemClock()
+    performer = Performer(
+        name=f"performer {number}",
+        build=builder(config),
+        settings=seg_settings(config),
+        threads=config.engine.threads or os.cpu_count() or 1,
+        max_attempts=config.engine.max_attempts,
+        spool=Spool(spool_path(config)),
+        journal=Journal(catalog, bell),
+        clock=clock,
+    )
+    performer.warm({route.tool_id for route in config.routes if route.enabled})
+    stage.run("perform", performer.run_due, listener, clock, stop)
+    catalog.close()
+    return 0
+
+
+def _follow_parent(end: object) -> None:
+    """Blocks on standard input; its end is the end of the supervisor."""
+    while sys.stdin.buffer.read(1):
+        pass
+    if callable(end):
+        end()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

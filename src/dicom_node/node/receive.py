@@ -1,0 +1,246 @@
+"""Stage 2: what a peer stores becomes durable bytes, then a fact in the catalog, then an answer."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dicom_node.decide.routing import Sender, resolve_sender
+from dicom_node.dimse.contract import (
+    AssociationRequest,
+    Rejection,
+    Sink,
+    StoreAnswer,
+    StoreRequest,
+)
+from dicom_node.domain import events as e
+from dicom_node.domain.errors import CatalogError, NotDicom, SpoolError
+from dicom_node.domain.records import Attributes, Instance, Peer
+from dicom_node.iod.checks import check_stored
+from dicom_node.iod.header import read_attributes
+from dicom_node.node.clock import Clock
+from dicom_node.node.journal import Journal
+from dicom_node.spool import Incoming, Spool, Stored
+
+OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3
+CANNOT_UNDERSTAND = 0xC000
+PROCESSING_FAILURE = 0x0110  # PS3.7 §C.5
+DUPLICATE = 0x0111
+NOT_AUTHORISED = 0x0124
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Who may associate, and how much may come. quiet_s: when a Series is judged at the latest."""
+
+    ae_title: str
+    peers: tuple[Peer, ...]
+    accept_unknown: bool
+    min_free_bytes: int
+    quiet_s: float
+
+
+@dataclass(slots=True)
+class _Open:
+    request: AssociationRequest
+    opened_at: float
+    may_store: bool
+    recorded: bool = False
+
+
+class StorageReceiver:
+    """The node's side of the Storage SCP: dimse calls it, from one thread for each association."""
+
+    def __init__(
+        self, *, admission: Admission, spool: Spool, journal: Journal, clock: Clock
+    ) -> None:
+        self._admission = admission
+        self._spool = spool
+        self._journal = journal
+        self._clock = clock
+        self._open: dict[int, _Open] = {}
+        self._lock = threading.Lock()
+        self._last = journal.catalog.views.last_association()
+
+    def admit(self, request: AssociationRequest) -> int | Rejection:
+        """A number for the association, or why not (PS3.8 §9.3.4): permanent, service user."""
+        if request.called_ae.strip() != self._admission.ae_title:
+            return self._reject(request, f"called AE title is not {self._admission.ae_title}", 7)
+        sender = Sender(ae_title=request.calling_ae, address=request.address)
+        peer = resolve_sender(sender, self._admission.peers)
+        if peer is None and not self._admission.accept_unknown:
+            return self._reject(
+                request, "calling AE title and address are of no configured peer", 3
+            )
+        with self._lock:
+            self._last += 1
+            self._open[self._last] = _Open(
+                request=request,
+                opened_at=self._clock.now(),
+                may_store=peer is None or "store" in peer.may,
+            )
+            return self._last
+
+    def _reject(self, request: AssociationRequest, reason: str, code: int) -> Rejection:
+        with contextlib.suppress(CatalogError):  # the rejection stands, recorded or not
+            self._journal.commit(
+                e.AssociationRejected(
+                    at=self._clock.now(),
+                    calling_ae=request.calling_ae,
+                    called_ae=request.called_ae,
+                    address=request.address,
+                    reason=reason,
+                )
+            )
+        return Rejection(result=1, source=1, reason=code)
+
+    def begin(self, request: StoreRequest) -> Sink | StoreAnswer:
+        """Where the data set goes, or a refusal before it comes."""
+        association = self._open[request.association]
+        if not association.may_store:
+            return self.refuse(request, NOT_AUTHORISED, "this AE may not store here")
+        try:
+            if self._spool.free_bytes() < self._admission.min_free_bytes:
+                return self.refuse(request, OUT_OF_RESOURCES, "disk space is below the limit")
+            return _StorageSink(self, request, self._spool.begin())
+        except SpoolError as error:
+            return self.refuse_for_disk(request, error)
+
+    def echoed(self, request: AssociationRequest) -> None:
+        """C-ECHO leaves no trace in the catalog: IT probes every few seconds."""
+
+    def ended(self, association: int, how: str) -> None:
+        """The association is over; recorded if it stored anything."""
+        with self._lock:
+            gone = self._open.pop(association, None)
+        if gone is not None and gone.recorded:
+            self._journal.commit(
+                e.AssociationEnded(at=self._clock.now(), number=association, how=how)
+            )
+
+    def record(self, request: StoreRequest, stored: Stored, attributes: Attributes) -> StoreAnswer:
+        """The file is durable: commit the fact, and only then say success."""
+        now = self._clock.now()
+        instance = Instance(
+            sop_instance_uid=request.sop_instance_uid,
+            sop_class_uid=request.sop_class_uid,
+            transfer_syntax_uid=request.transfer_syntax_uid,
+            study_uid=str(attributes["StudyInstanceUID"]),
+            series_uid=str(attributes["SeriesInstanceUID"]),
+            path=stored.path,
+            size=stored.size,
+            sha256=stored.sha256,
+            association=request.association,
+            received_at=now,
+            attributes=attributes,
+        )
+        events = self._opening(request.association)
+        arrival = e.InstanceArrived(
+            at=now, instance=instance, judge_at=now + self._admission.quiet_s
+        )
+        try:
+            outcome = self._journal.commit(*events, arrival)[-1]
+        except CatalogError:
+            self._forget_opening(request.association, events)
+            return self.refuse(request, PROCESSING_FAILURE, "the catalog could not record it")
+        if outcome == "conflict":
+            if not self._journal.catalog.views.path_known(stored.path):
+                self._spool.remove(stored.path)
+            return self.refuse(request, DUPLICATE, "this UID is here already, with other content")
+        return StoreAnswer(status=0)
+
+    def _opening(self, number: int) -> tuple[e.Event, ...]:
+        """The association's own record, made with the first thing that it stores."""
+        with self._lock:
+            association = self._open[number]
+            if association.recorded:
+                return ()
+            association.recorded = True
+        return (
+            e.AssociationOpened(
+                at=association.opened_at,
+                number=number,
+                calling_ae=association.request.calling_ae,
+                called_ae=association.request.called_ae,
+                address=association.request.address,
+            ),
+        )
+
+    def _forget_opening(self, number: int, events: Sequence[e.Event]) -> None:
+        if events:
+            self._open[number].recorded = False
+
+    def refuse_for_disk(self, request: StoreRequest, error: SpoolError) -> StoreAnswer:
+        """Full: come again later. Failing: not our success to claim."""
+        status = OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
+        return self.refuse(request, status, str(error))
+
+    def refuse(
+        self, request: StoreRequest, status: int, reason: str, attributes: Attributes | None = None
+    ) -> StoreAnswer:
+        """Record why, and answer it; the answer stands even if the catalog is out of order."""
+        known = attributes or {}
+        event = e.InstanceRefused(
+            at=self._clock.now(),
+            association=request.association,
+            calling_ae=request.calling_ae,
+            sop_instance_uid=request.sop_instance_uid,
+            study_uid=str(known.get("StudyInstanceUID", "")),
+            series_uid=str(known.get("SeriesInstanceUID", "")),
+            status=status,
+            reason=reason,
+        )
+        with contextlib.suppress(CatalogError):
+            self._journal.commit(event)
+        return StoreAnswer(status=status, comment=reason)
+
+
+class _StorageSink:
+    """One SOP Instance on its way in."""
+
+    def __init__(
+        self, receiver: StorageReceiver, request: StoreRequest, incoming: Incoming
+    ) -> None:
+        self._receiver = receiver
+        self._request = request
+        self._incoming = incoming
+        self._failed: SpoolError | None = None
+
+    def write(self, chunks: Sequence[memoryview | bytes]) -> None:
+        """Keep the bytes; after a failure the rest is let pass, and finish() answers for it."""
+        if self._failed is None:
+            try:
+                self._incoming.write(chunks)
+            except SpoolError as error:
+                self._failed = error
+                self._incoming.abort()
+
+    def finish(self) -> StoreAnswer:
+        """Check, make durable, record, answer."""
+        if self._failed is not None:
+            return self._receiver.refuse_for_disk(self._request, self._failed)
+        attributes: Attributes = {}
+        try:
+            problem = check_stored(
+                self._incoming.path,
+                expected_class=self._request.sop_class_uid,
+                expected_instance=self._request.sop_instance_uid,
+            )
+            attributes = read_attributes(self._incoming.path)
+        except NotDicom as error:
+            self._incoming.abort()
+            return self._receiver.refuse(self._request, CANNOT_UNDERSTAND, str(error))
+        if problem is not None:
+            self._incoming.abort()
+            return self._receiver.refuse(self._request, problem.status, problem.comment, attributes)
+        try:
+            stored = self._incoming.commit()
+        except SpoolError as error:
+            return self._receiver.refuse_for_disk(self._request, error)
+        return self._receiver.record(self._request, stored, attributes)
+
+    def abort(self) -> None:
+        """The association ended inside the data set: nothing is left of it."""
+        self._incoming.abort()

@@ -1,0 +1,212 @@
+"""Wiring: one data folder, one port, a thread for each stage, a process for each device."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from dicom_node import __version__
+from dicom_node.catalog import Catalog
+from dicom_node.config.load import Config, check
+from dicom_node.decide.match import evaluate, parse
+from dicom_node.dimse.scp import Limits, Server, serve_storage
+from dicom_node.dimse.scu import Timeouts
+from dicom_node.domain import events as e
+from dicom_node.domain.errors import ConfigurationError
+from dicom_node.domain.records import Attributes
+from dicom_node.domain.tool import Applicable, NotApplicable
+from dicom_node.iod.header import KEYWORDS
+from dicom_node.node import bell as bells
+from dicom_node.node import stage
+from dicom_node.node.assemble import Assembler, Judge
+from dicom_node.node.clock import Clock, SystemClock
+from dicom_node.node.deliver import Deliverer, sender
+from dicom_node.node.journal import Journal
+from dicom_node.node.layout import GIB, catalog_path, make_data_dir, spool_path
+from dicom_node.node.receive import Admission, StorageReceiver
+from dicom_node.node.supervise import Supervisor
+from dicom_node.spool import Spool
+from dicom_node.tools.registry import ModelManifest, applicable, load_models
+
+_log = logging.getLogger("dicom_node")
+_GRACE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningNode:
+    """A node that serves. stop() ends it in order: nobody new, finish what is under way, leave."""
+
+    config: Config
+    catalog: Catalog
+    port: int
+    stop: Callable[[], None]
+
+
+def start(config: Config, *, config_path: Path | None = None) -> RunningNode:
+    """Start every stage. config_path: what the performers load again; None for the defaults.
+
+    Raises ConfigurationError (a mistake that only shows now, the port or the data folder taken),
+    ToolError (a model that cannot be used) and CatalogError.
+    """
+    manifests = load_models(config.models_dir)
+    check(config, tools=manifests.keys(), keywords=KEYWORDS)
+    make_data_dir(config)
+    lock = _lock(config.data_dir)
+    clock: Clock = SystemClock()
+    catalog = Catalog(catalog_path(config))
+    spool = Spool(spool_path(config))
+    bell = bells.Bell(config.data_dir)
+    journal = Journal(catalog, bell)
+    journal.commit(e.NodeStarted(at=clock.now(), version=__version__))
+    reconcile(spool, catalog)
+    stop = threading.Event()
+    server = _listen(config, spool, journal, clock)
+    threads, finish = _stages(config, manifests, spool, journal, bell, clock, stop)
+    supervisor = Supervisor(
+        command=("-m", "dicom_node.node.performer"),
+        arguments=() if config_path is None else (str(config_path),),
+        count=1,
+        step_limit_s=config.engine.step_limit_s,
+        max_attempts=config.engine.max_attempts,
+        journal=journal,
+        clock=clock,
+        stop=stop,
+    )
+    threads.append(threading.Thread(target=supervisor.run, name="supervisor"))
+    for thread in threads:
+        thread.start()
+
+    def stop_all() -> None:
+        server.stop(_GRACE_S)
+        stop.set()
+        for name in (bells.ASSEMBLE, bells.DELIVER):
+            bell.ring(name)
+        for thread in threads:
+            thread.join()
+        finish()
+        catalog.close()
+        bell.close()
+        lock.close()
+
+    return RunningNode(config=config, catalog=catalog, port=server.port, stop=stop_all)
+
+
+def judges(manifests: Mapping[str, ModelManifest]) -> dict[str, Judge]:
+    """What each model says to the header of a Series, without loading it."""
+
+    def judge(manifest: ModelManifest) -> Judge:
+        expression = parse(manifest.when) if manifest.when else None
+
+        def verdict(attributes: Attributes) -> Applicable | NotApplicable:
+            if expression is not None:
+                found = evaluate(expression, attributes)
+                if not found.matched:
+                    return NotApplicable(found.explanation)
+            return applicable(manifest, attributes)
+
+        return verdict
+
+    return {name: judge(manifest) for name, manifest in manifests.items()}
+
+
+def reconcile(spool: Spool, catalog: Catalog) -> None:
+    """After a crash: files that nobody was promised are removed; missing ones are shouted about."""
+    swept = spool.sweep()
+    known = catalog.views.paths()
+    present = set(spool.files())
+    for path in present - known:
+        spool.remove(path)
+    swept += len(present - known)
+    if swept:
+        _log.info("%d files of unfinished work were removed from the spool", swept)
+    for path in sorted(known - present):
+        _log.critical("the spool has lost %s, which the catalog knows", path)
+
+
+def _lock(data_dir: Path) -> IO[bytes]:
+    """Two nodes on one data folder would tread on each other."""
+    handle = (data_dir / "lock").open("wb")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise ConfigurationError([f"another node uses the data folder {data_dir}"]) from error
+    return handle
+
+
+def _listen(config: Config, spool: Spool, journal: Journal, clock: Clock) -> Server:
+    receive = config.receive
+    receiver = StorageReceiver(
+        admission=Admission(
+            ae_title=config.node.ae_title,
+            peers=config.peers,
+            accept_unknown=receive.unknown_peers == "accept",
+            min_free_bytes=int(receive.min_free_gib * GIB),
+            quiet_s=config.complete.quiet_s,
+        ),
+        spool=spool,
+        journal=journal,
+        clock=clock,
+    )
+    return serve_storage(
+        ae_title=config.node.ae_title,
+        host=config.node.host,
+        port=config.node.port,
+        receiver=receiver,
+        limits=Limits(
+            associations_max=receive.max_associations,
+            idle_s=receive.idle_s,
+            pdu_bytes=receive.max_pdu,
+            object_bytes=int(receive.max_object_gib * GIB),
+        ),
+        extra_classes=receive.extra_sop_classes,
+        extra_syntaxes=receive.extra_transfer_syntaxes,
+    )
+
+
+def _stages(
+    config: Config,
+    manifests: Mapping[str, ModelManifest],
+    spool: Spool,
+    journal: Journal,
+    bell: bells.Bell,
+    clock: Clock,
+    stop: threading.Event,
+) -> tuple[list[threading.Thread], Callable[[], None]]:
+    """The threads of assembling and delivering, and what to do when they have ended."""
+    assembler = Assembler(
+        policy=config.complete.policy(),
+        routes=config.routes,
+        peers=config.peers,
+        tools=judges(manifests),
+        journal=journal,
+    )
+    deliverer = Deliverer(
+        peers={peer.name: peer for peer in config.peers},
+        policy=config.deliver.policy(),
+        spool=spool,
+        journal=journal,
+        clock=clock,
+        send=sender(
+            config.node.ae_title,
+            Timeouts(connect_s=config.deliver.connect_s, answer_s=config.deliver.answer_s),
+        ),
+        busy={},
+        wake=lambda: bell.ring(bells.DELIVER),
+    )
+    stages: list[tuple[str, stage.RunDue]] = [
+        (bells.ASSEMBLE, assembler.run_due),
+        (bells.DELIVER, deliverer.run_due),
+    ]
+    threads = [
+        threading.Thread(
+            target=stage.run, args=(name, run_due, bell.listen(name), clock, stop), name=name
+        )
+        for name, run_due in stages
+    ]
+    return threads, lambda: deliverer.finish(_GRACE_S)

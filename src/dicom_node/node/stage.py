@@ -1,0 +1,36 @@
+"""Every stage is the same sentence: read due work, judge, act, commit; then sleep until due."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from dicom_node.domain.errors import NodeError
+from dicom_node.node.bell import MAX_WAIT_S, Listener
+from dicom_node.node.clock import Clock
+
+_log = logging.getLogger("dicom_node")
+_AFTER_ERROR_S = 2.0
+
+RunDue = Callable[[float], float | None]
+"""run_due(now) -> when there is something to do next, None if nothing is known."""
+
+
+def run(
+    name: str, run_due: RunDue, listener: Listener, clock: Clock, stop: threading.Event
+) -> None:
+    """Run a stage until `stop` is set; an error of one turn is logged, and the next turn comes."""
+    while not stop.is_set():
+        now = clock.now()
+        try:
+            due = run_due(now)
+        except NodeError as error:
+            _log.error("%s: %s", name, error)
+            due = now + _AFTER_ERROR_S
+        except Exception:  # noqa: BLE001  # a stage outlives its errors
+            _log.exception("%s: an error of the node itself", name)
+            due = now + _AFTER_ERROR_S
+        wait = MAX_WAIT_S if due is None else due - clock.now()
+        if not stop.is_set() and wait > 0:
+            listener.wait(wait)

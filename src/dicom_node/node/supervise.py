@@ -1,0 +1,108 @@
+"""Keeps the performer processes alive: what dies is recorded, and started again."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dicom_node.domain import events as e
+from dicom_node.domain.records import Step
+from dicom_node.node.clock import Clock
+from dicom_node.node.journal import Journal
+
+_log = logging.getLogger("dicom_node")
+_LOOK_S = 0.5
+_AGAIN_S = 5.0  # not faster: a performer that dies at once would burn a core
+_GRACE_S = 10.0
+
+
+@dataclass(slots=True)
+class _Child:
+    number: int
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervisor:
+    """Starts `count` performers with `command` + their number, and looks after them.
+
+    A step whose performer died, or that takes longer than step_limit_s, has failed once more.
+    """
+
+    command: Sequence[str]
+    arguments: Sequence[str]
+    count: int
+    step_limit_s: float
+    max_attempts: int
+    journal: Journal
+    clock: Clock
+    stop: threading.Event
+    children: list[_Child] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Until `stop` is set; then end the children."""
+        self.children.extend(_Child(number) for number in range(self.count))
+        while not self.stop.is_set():
+            now = self.clock.now()
+            for child in self.children:
+                self._look_after(child, now)
+            self.stop.wait(_LOOK_S)
+        for child in self.children:
+            self._end(child)
+
+    def _look_after(self, child: _Child, now: float) -> None:
+        name = f"performer {child.number}"
+        if child.process is not None:
+            code = child.process.poll()
+            if code is None:
+                self._limit(child, name, now)
+                return
+            child.process = None
+            _log.error("%s ended: %s", name, _how(code))
+            self._fail(name, f"its process ended: {_how(code)}", now)
+        if now - child.started_at >= _AGAIN_S:
+            child.process = subprocess.Popen(
+                [sys.executable, *self.command, str(child.number), *self.arguments],
+                stdin=subprocess.PIPE,
+            )
+            child.started_at = now
+
+    def _limit(self, child: _Child, name: str, now: float) -> None:
+        for step in self.journal.catalog.views.claimed_by(name):
+            if step.claimed_at is not None and now - step.claimed_at > self.step_limit_s:
+                _log.error("%s works on step %d for too long", name, step.step_id)
+                self._end(child, signal.SIGKILL)
+                self._fail(name, f"it took longer than {self.step_limit_s:g} s", now)
+                child.process = None
+
+    def _fail(self, name: str, reason: str, now: float) -> None:
+        for step in self.journal.catalog.views.claimed_by(name):
+            self.journal.commit(self._failed(step, reason, now))
+
+    def _failed(self, step: Step, reason: str, now: float) -> e.StepFailed:
+        retry_at = now if step.attempt < self.max_attempts else None
+        return e.StepFailed(at=now, step_id=step.step_id, reason=reason, retry_at=retry_at)
+
+    def _end(self, child: _Child, how: signal.Signals = signal.SIGTERM) -> None:
+        if child.process is None or child.process.poll() is not None:
+            return
+        child.process.send_signal(how)
+        try:
+            child.process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+        if child.process.stdin is not None:
+            child.process.stdin.close()
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"

@@ -1,0 +1,66 @@
+"""What follows an attempt: each status of the standard has its fate, and waits grow to a limit."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.decide.retry import Attempt, Fate, Policy, after, fate_of, wait_s
+from dicom_node.domain.states import DeliveryState
+
+POLICY = Policy(first_s=5, factor=2, max_s=100, give_up_s=1000, jitter=0.5)
+
+
+@pytest.mark.parametrize(
+    ("status", "fate"),
+    [
+        (0x0000, Fate.DONE),
+        (0xB000, Fate.DONE),
+        (0xB006, Fate.DONE),
+        (0xB007, Fate.DONE),
+        (0x0111, Fate.DONE),
+        (0xA700, Fate.AGAIN),
+        (0xA701, Fate.AGAIN),
+        (0x0110, Fate.AGAIN),
+        (0x0213, Fate.AGAIN),
+        (0xA900, Fate.PERSON),
+        (0xC000, Fate.PERSON),
+        (0xC123, Fate.PERSON),
+        (0x0122, Fate.PERSON),
+        (0x0124, Fate.PERSON),
+        (0x0214, Fate.PERSON),
+    ],
+)
+def test_each_status_has_its_fate(status, fate):
+    assert fate_of(Attempt(status=status)) is fate
+
+
+def test_no_answer_is_tried_again_unless_the_peer_said_never():
+    assert fate_of(Attempt(status=None)) is Fate.AGAIN
+    assert fate_of(Attempt(status=None, permanent=True)) is Fate.PERSON
+
+
+@pytest.mark.parametrize(
+    ("attempt", "now", "state"),
+    [
+        (Attempt(status=0), 10, DeliveryState.SENT),
+        (Attempt(status=0xA700), 10, DeliveryState.DEFERRED),
+        (Attempt(status=0xA700), 1000, DeliveryState.DEAD),
+        (Attempt(status=0xC000), 10, DeliveryState.PARKED),
+        (Attempt(status=0), 2000, DeliveryState.SENT),
+    ],
+)
+def test_a_fate_becomes_a_state(attempt, now, state):
+    assert after(attempt, 1, 0.0, POLICY, now, 0.0).state is state
+
+
+def test_waits_double_up_to_the_longest():
+    assert [wait_s(n, POLICY, 0.0) for n in range(1, 8)] == [5, 10, 20, 40, 80, 100, 100]
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_a_wait_never_exceeds_the_longest_and_its_jitter(number, luck):
+    assert 5 <= wait_s(number, POLICY, luck) <= 150
+
+
+def test_jitter_spreads_the_attempts():
+    assert wait_s(1, POLICY, 0.0) < wait_s(1, POLICY, 0.5) < wait_s(1, POLICY, 0.99)
