@@ -1,0 +1,80 @@
+"""Where the patient is in the matrix: one box for a whole Series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  (as its own examples do)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_GRID_MM = 4.0  # the box is looked for on a coarse grid
+_SLICES = 48  # and in so many slices at most
+BODY_HU = -400.0
+_SMALLEST_MM = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Rows top..bottom and columns left..right (ends excluded); square in mm, not in pixels.
+
+    It may reach beyond the matrix.
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def body_box(voxels_zyx: NDArray[np.generic], spacing_yx_mm: tuple[float, float]) -> Box:
+    """The square that holds the body in nearly every slice, without the table where that is easy.
+
+    voxels_zyx: HU in canonical axes. One box a Series: neighbouring slices are shown alike.
+    """
+    steps = coarse_steps(spacing_yx_mm)
+    chosen = np.unique(np.linspace(0, len(voxels_zyx) - 1, _SLICES).round().astype(int))
+    coarse = np.greater(voxels_zyx[chosen, :: steps[0], :: steps[1]], BODY_HU)
+    occupied = np.stack([body_of(plane) for plane in coarse]).mean(axis=0)
+    body = occupied > 0.05  # an arm in one slice does not make the box
+    if not body.any():
+        body = np.ones_like(body)
+    limits = [_limits(body.any(axis=1 - a), steps[a], voxels_zyx.shape[1 + a]) for a in (0, 1)]
+    sides_mm = [(limits[a][1] - limits[a][0]) * spacing_yx_mm[a] for a in (0, 1)]
+    side_mm = max(*sides_mm, _SMALLEST_MM) * 1.03
+    top, bottom = _square(limits[0], side_mm / spacing_yx_mm[0])
+    left, right = _square(limits[1], side_mm / spacing_yx_mm[1])
+    return Box(top=top, bottom=bottom, left=left, right=right)
+
+
+def coarse_steps(spacing_yx_mm: tuple[float, float]) -> tuple[int, int]:
+    """Every how many rows and columns `body_of` wants to see."""
+    row, column = (max(1, round(_GRID_MM / s)) for s in spacing_yx_mm)
+    return row, column
+
+
+def body_of(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The body in one coarse slice, lungs too: the largest piece of what is not air, filled.
+
+    Thin shells, as those of a table, are taken away before.
+    """
+    image = sitk.GetImageFromArray(plane.astype(np.uint8))
+    image = sitk.BinaryMorphologicalOpening(image, (1, 1))
+    image = sitk.BinaryMorphologicalOpening(sitk.BinaryFillhole(image), (3, 3))
+    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(image))
+    largest: NDArray[np.bool_] = sitk.GetArrayFromImage(pieces) == 1
+    return largest
+
+
+def _limits(filled: NDArray[np.bool_], step: int, size: int) -> tuple[int, int]:
+    found = np.flatnonzero(filled)
+    return int(found[0]) * step, min((int(found[-1]) + 1) * step, size)
+
+
+def _square(limits: tuple[int, int], side: float) -> tuple[int, int]:
+    """Limits of the given length around the same centre."""
+    start = round((limits[0] + limits[1] - side) / 2)
+    return start, start + max(1, round(side))

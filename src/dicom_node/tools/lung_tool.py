@@ -1,0 +1,105 @@
+"""A tool that finds the lungs, whatever does the finding: the frame around a segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dicom_node.domain.tool import (
+    AlgorithmIdentity,
+    Applicable,
+    NotApplicable,
+    ProcessingResult,
+    SegmentationResult,
+    ToolContext,
+)
+from dicom_node.domain.volume import Volume, canonical
+from dicom_node.tools import lungs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dicom_node.tools.manifest import ModelManifest
+
+Segmenter = Callable[[Volume, Callable[[int, int], None]], "NDArray[np.uint8]"]
+"""Voxels in canonical axes -> 0, lungs.RIGHT, lungs.LEFT, same shape; calls progress(done, total)
+in slices."""
+
+_IMAGES_OF = {  # PS3.4 §B.5: what else has a modality (screens, dose reports) is no image of it
+    "CT": frozenset(
+        {
+            "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
+            "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
+            "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
+        }
+    ),
+}
+
+
+class LungTool:
+    """The contract of `ImageProcessingTool`, for right and left lung."""
+
+    def __init__(
+        self, *, manifest: ModelManifest, segmenter: Segmenter, digest: str, engine: str
+    ) -> None:
+        self._manifest = manifest
+        self._segmenter = segmenter
+        self._digest = digest
+        self._engine = engine
+
+    def description(self) -> str:
+        """What it finds, in one line."""
+        return self._manifest.description
+
+    def version_id(self) -> str:
+        """Version, weights and arithmetic: other arithmetic may move a voxel at a border."""
+        return f"{self._manifest.version}+{self._digest[:12]}.{self._engine}"
+
+    def identity(self) -> AlgorithmIdentity:
+        """What is written into each result."""
+        return AlgorithmIdentity(
+            tool_id=self._manifest.id,
+            name=self._manifest.name,
+            version=self._manifest.version,
+            digest=self._digest,
+        )
+
+    def can_process_image(self, header: Mapping[str, object]) -> Applicable | NotApplicable:
+        """Judge by Modality, SOP Class UID and Image Type of the first instance."""
+        wanted, modality = self._manifest.modality, header.get("Modality")
+        if not modality:
+            return NotApplicable(f"The series names no modality; {wanted} is needed.")
+        if modality != wanted:
+            return NotApplicable(f"The modality is {modality}; {wanted} is needed.")
+        known, sop_class = _IMAGES_OF.get(wanted), header.get("SOPClassUID")
+        if known and sop_class and sop_class not in known:
+            return NotApplicable(f"The objects are not {wanted} images (SOP class {sop_class}).")
+        if "LOCALIZER" in _values(header.get("ImageType")):
+            return NotApplicable("The series is a localizer, not a stack of slices.")
+        return Applicable()
+
+    def process(self, volume: Volume, context: ToolContext) -> Sequence[ProcessingResult]:
+        """Both lungs on the grid of `volume`, which holds HU in any orientation."""
+        turned, order = canonical(volume)
+        if volume.voxels_zyx.size:
+            found = self._segmenter(turned, context.progress)
+        else:
+            found = np.zeros(turned.voxels_zyx.shape, np.uint8)
+        labels = lungs.cleaned(found, turned.spacing_zyx_mm)
+        del found
+        result = SegmentationResult(
+            labels_zyx=np.ascontiguousarray(order.undo(labels), np.uint8),
+            segments=self._manifest.segments,
+            measurements=lungs.measured(labels, volume.voxel_ml),
+            notes=lungs.remarks(labels),
+        )
+        return (result,)
+
+
+def _values(value: object) -> tuple[str, ...]:
+    """The values of an attribute, however it was kept."""
+    if isinstance(value, str):
+        return tuple(value.split("\\"))
+    return tuple(str(v) for v in value) if isinstance(value, Sequence) else ()

@@ -1,0 +1,199 @@
+"""What is known of lungs and not of pixels: two sides, few pieces, no small holes, a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  (as its own examples do)
+
+from dicom_node.domain.tool import Code, Measurement
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RIGHT, LEFT = 1, 2
+
+VOLUME = Code(value="118565006", scheme="SCT", meaning="Volume")
+MILLILITRE = Code(value="mL", scheme="UCUM", meaning="mL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanUp:
+    """Limits of the clean-up.
+
+    hole_cm2: a larger hole in a slice may be the dome of the diaphragm, ringed by lung.
+    piece_ml: a smaller piece is not lung, unless it is the largest of its side.
+    lung_ml: a side with less in total was not there at all.
+    """
+
+    hole_cm2: float = 4.0
+    piece_ml: float = 10.0
+    lung_ml: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pieces:
+    """The pieces of one side, the largest first.
+
+    numbers: 0 = none, else 1.. [slice, row, column]; ml, centre_x (column index): one a piece.
+    """
+
+    numbers: NDArray[np.uint32]
+    ml: NDArray[np.float64]
+    centre_x: NDArray[np.float64]
+
+
+def cleaned(
+    labels_zyx: NDArray[np.uint8],
+    spacing_zyx_mm: tuple[float, float, float],
+    limits: CleanUp | None = None,
+) -> NDArray[np.uint8]:
+    """RIGHT and LEFT as anatomy has them: uint8, a new array of the same shape.
+
+    labels_zyx: canonical axes (`domain.volume.canonical`), 0, RIGHT, LEFT. Pieces that only touch
+    the other side change to it; small ones go; small holes of a slice are filled; a side with next
+    to nothing goes.
+    """
+    limits = limits or CleanUp()
+    out = np.zeros_like(labels_zyx)
+    window = _window(labels_zyx)
+    if window is None:
+        return out
+    voxel_ml = float(np.prod(spacing_zyx_mm)) / 1000.0
+    shown = _anatomical(labels_zyx[window], voxel_ml, limits)
+    pixel_cm2 = spacing_zyx_mm[1] * spacing_zyx_mm[2] / 100.0
+    for side in (RIGHT, LEFT):
+        if np.count_nonzero(shown == side) * voxel_ml < limits.lung_ml:
+            shown[shown == side] = 0
+        else:
+            _fill_small_holes(shown, side, limits.hole_cm2 / pixel_cm2)
+    out[window] = shown
+    return out
+
+
+def measured(labels_zyx: NDArray[np.uint8], voxel_ml: float) -> tuple[Measurement, ...]:
+    """The volume of each lung that was found."""
+    voxels = np.bincount(labels_zyx.ravel(), minlength=3)
+    return tuple(
+        Measurement(name=VOLUME, value=round(float(n) * voxel_ml, 2), unit=MILLILITRE, segment=side)
+        for side, n in ((RIGHT, voxels[RIGHT]), (LEFT, voxels[LEFT]))
+        if n
+    )
+
+
+def remarks(labels_zyx: NDArray[np.uint8]) -> tuple[str, ...]:
+    """What a reader of the result should know; canonical axes."""
+    names = {RIGHT: "right", LEFT: "left"}
+    found = [name for side, name in names.items() if np.any(labels_zyx == side)]
+    if not found:
+        return ("No lung was found in this series.",)
+    notes = []
+    if len(found) == 1:
+        other = "left" if found == ["right"] else "right"
+        notes.append(f"Only the {found[0]} lung was found; no {other} lung was recognised.")
+    if labels_zyx[0].any() or labels_zyx[-1].any():
+        notes.append(
+            "Lung reaches the first or the last slice: the volumes are those of the scanned part."
+        )
+    return tuple(notes)
+
+
+def _anatomical(labels: NDArray[np.uint8], voxel_ml: float, limits: CleanUp) -> NDArray[np.uint8]:
+    """Every piece on its side, or nowhere."""
+    sides = {side: _pieces(labels == side, voxel_ml) for side in (RIGHT, LEFT)}
+    if _mirrored(sides):
+        sides = {RIGHT: sides[LEFT], LEFT: sides[RIGHT]}
+    chosen = {side: _kept(sides[side], limits.piece_ml) for side in sides}
+    middle = _middle(sides)
+    out = np.zeros_like(labels)
+    for side, other in ((RIGHT, LEFT), (LEFT, RIGHT)):
+        goes_to = np.where(chosen[side], side, 0).astype(np.uint8)
+        touching = _touching(sides[side], chosen[other][sides[other].numbers])
+        for piece in touching:
+            if not chosen[side][piece] or _beyond(sides[side].centre_x[piece], middle, side):
+                goes_to[piece] = other
+        out = np.maximum(out, goes_to[sides[side].numbers])
+    return out
+
+
+def _pieces(mask: NDArray[np.bool_], voxel_ml: float) -> _Pieces:
+    joined = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
+    numbers = sitk.GetArrayFromImage(sitk.RelabelComponent(joined)).astype(np.uint32, copy=False)
+    sizes = np.bincount(numbers.ravel())
+    sums = np.zeros(len(sizes))
+    for x in range(numbers.shape[2]):  # column by column: no array of coordinates
+        sums += x * np.bincount(numbers[:, :, x].ravel(), minlength=len(sizes))
+    sizes[0] = max(sizes[0], 1)
+    return _Pieces(numbers=numbers, ml=(sizes * voxel_ml).astype(np.float64), centre_x=sums / sizes)
+
+
+def _kept(pieces: _Pieces, piece_ml: float) -> NDArray[np.bool_]:
+    """Which pieces stay: the largest, and all that are large; number 0 is no piece."""
+    kept = pieces.ml >= piece_ml
+    kept[1:2] = True
+    kept[0] = False
+    return kept
+
+
+def _touching(pieces: _Pieces, other: NDArray[np.bool_]) -> list[int]:
+    """Numbers of the pieces, but the largest, that have a face in common with `other`."""
+    found: set[int] = set()
+    z, y, x = np.nonzero(pieces.numbers > 1)
+    numbers = pieces.numbers[z, y, x]
+    for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1), (2, -1)):
+        at = [z, y, x]
+        at[axis] = np.clip(at[axis] + step, 0, other.shape[axis] - 1)
+        found.update(np.unique(numbers[other[at[0], at[1], at[2]]]).tolist())
+    return sorted(found)
+
+
+def _middle(sides: dict[int, _Pieces]) -> float | None:
+    """The column between the largest pieces of both sides."""
+    if any(len(pieces.ml) < 2 for pieces in sides.values()):
+        return None
+    return float(sides[RIGHT].centre_x[1] + sides[LEFT].centre_x[1]) / 2
+
+
+def _beyond(centre_x: float, middle: float | None, side: int) -> bool:
+    """Whether a piece lies in the other half: the patient's right is at low columns."""
+    if middle is None:
+        return False
+    return centre_x > middle if side == RIGHT else centre_x < middle
+
+
+def _mirrored(sides: dict[int, _Pieces]) -> bool:
+    if _middle(sides) is None:
+        return False
+    return bool(sides[RIGHT].centre_x[1] > sides[LEFT].centre_x[1])
+
+
+def _fill_small_holes(labels: NDArray[np.uint8], side: int, most_pixels: float) -> None:
+    """In each slice, in place: background ringed by this side, if it is smaller than that."""
+    window = _window(labels == side)
+    if window is None:
+        return
+    shown = labels[window]
+    slices, rows, columns = shown.shape
+    around = np.zeros((slices, rows + 1, columns), np.uint8)  # a row of zeros parts the slices:
+    around[:, :-1] = shown != side
+    flat = sitk.GetImageFromArray(around.reshape(-1, columns))  # all of them in one image
+    numbers = sitk.GetArrayFromImage(sitk.ConnectedComponent(flat)).reshape(around.shape)[:, :-1]
+    small = np.bincount(numbers.ravel()) < most_pixels
+    small[0] = False
+    for edge in (numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]):
+        small[np.unique(edge)] = False
+    shown[small[numbers] & (shown == 0)] = side
+
+
+def _window(labels: NDArray[np.generic]) -> tuple[slice, slice, slice] | None:
+    """The smallest box that holds all labels."""
+    ranges: list[Any] = []
+    for axis in range(3):
+        rest = tuple(a for a in range(3) if a != axis)
+        found = np.flatnonzero(labels.any(axis=rest))
+        if not len(found):
+            return None
+        ranges.append(slice(int(found[0]), int(found[-1]) + 1))
+    return ranges[0], ranges[1], ranges[2]

@@ -1,0 +1,104 @@
+"""Which models there are, and how one becomes a tool.
+
+Finding them is cheap: torch is imported only when a network is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dicom_node.domain.errors import ToolError
+from dicom_node.domain.tool import ImageProcessingTool
+from dicom_node.tools import lungs
+from dicom_node.tools.lung_tool import LungTool
+from dicom_node.tools.manifest import FILE_NAME, ModelManifest, read_manifest
+
+
+def load_models(models_dir: Path) -> dict[str, ModelManifest]:
+    """All models under `models_dir`, by id; every one checked, weights and digest too.
+
+    Raises ToolError for the first that cannot be used.
+    """
+    if not models_dir.is_dir():
+        raise ToolError(f"The folder of models {models_dir} does not exist.")
+    folders = sorted(path.parent for path in models_dir.glob(f"*/{FILE_NAME}"))
+    manifests = [read_manifest(folder) for folder in folders]
+    for manifest in manifests:
+        check_model(manifest)
+    return {manifest.id: manifest for manifest in manifests}
+
+
+def check_model(manifest: ModelManifest) -> None:
+    """Raises ToolError unless the kind is known and the weights are those of the manifest."""
+    if manifest.kind not in _KINDS:
+        raise ToolError(
+            f"Model {manifest.id}: the kind {manifest.kind!r} is unknown; "
+            f"known are {', '.join(sorted(_KINDS))}."
+        )
+    if manifest.kind == "unet":
+        _weights(manifest)
+
+
+def build_tool(
+    manifest: ModelManifest, *, device: str = "auto", threads: int = 0
+) -> ImageProcessingTool:
+    """The tool that a manifest describes, loaded and ready.
+
+    device: "auto" (CUDA when there is one), "cpu" or "cuda:N". threads: of the CPU, 0 = all.
+    """
+    check_model(manifest)
+    sides = [s.laterality.meaning if s.laterality else "" for s in manifest.segments]
+    if sides != ["Right", "Left"]:
+        raise ToolError(f"Model {manifest.id}: segment 1 must be the right lung, 2 the left.")
+    return _KINDS[manifest.kind](manifest, device, threads)
+
+
+def _weights(manifest: ModelManifest) -> bytes:
+    """The bytes of the weights, known to be the right ones."""
+    if manifest.weights_file is None:
+        raise ToolError(f"Model {manifest.id}: model.toml names no weights.")
+    path = manifest.folder / manifest.weights_file
+    try:
+        content = path.read_bytes()
+    except OSError as unreadable:
+        raise ToolError(f"Model {manifest.id}: the weights {path} cannot be read.") from unreadable
+    if hashlib.sha256(content).hexdigest() != manifest.sha256:
+        raise ToolError(
+            f"Model {manifest.id}: {path.name} is not the file that model.toml pins "
+            "(its SHA-256 differs)."
+        )
+    return content
+
+
+def _unet(manifest: ModelManifest, device: str, threads: int) -> ImageProcessingTool:
+    from dicom_node.tools import unet  # noqa: PLC0415  (torch takes seconds)
+
+    segmenter = unet.lung_segmenter(
+        _weights(manifest), device=device, threads=threads, window_hu=manifest.window_hu
+    )
+    return LungTool(
+        manifest=manifest,
+        segmenter=segmenter,
+        digest=str(manifest.sha256),
+        engine=segmenter.engine.label,
+    )
+
+
+def _threshold(manifest: ModelManifest, _device: str, _threads: int) -> ImageProcessingTool:
+    from dicom_node.tools import threshold  # noqa: PLC0415  (not needed beside a network)
+
+    code = [Path(str(module.__file__)).read_bytes() for module in (threshold, lungs)]
+    return LungTool(
+        manifest=manifest,
+        segmenter=threshold.segment,
+        digest=hashlib.sha256(b"".join(code)).hexdigest(),
+        engine="numpy",
+    )
+
+
+_KINDS: Mapping[str, Callable[[ModelManifest, str, int], ImageProcessingTool]] = {
+    "unet": _unet,
+    "threshold": _threshold,
+}
