@@ -85,7 +85,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
 Gibibytes = Annotated[float, Field(gt=0, le=1024 * 1024, allow_inf_nan=False)]
 
-Service = Literal["store", "query", "retrieve"]
+Asked = Literal["store"]
+Offered = Literal["store", "query", "retrieve"]
 ResultKind = Literal["seg"]
 
 
@@ -105,7 +106,9 @@ class Node(Section):
         default="127.0.0.1",
         description="Address to listen on. The default hears this machine alone; `0.0.0.0` is all.",
     )
-    port: Port = Field(default=11112, description="TCP port to listen on.")
+    port: int = Field(
+        default=11112, ge=0, le=65535, description="TCP port to listen on. 0: any that is free."
+    )
     data_dir: Folder = Field(
         default=Path("var"), description="Folder of the spool and the catalog. Made where missing."
     )
@@ -152,11 +155,6 @@ class Receive(Section):
         strict=False,
         description="UIDs of transfer syntaxes to accept, beside the known ones.",
     )
-    unknown_transfer_syntaxes: Literal["refuse", "accept"] = Field(
-        default="refuse",
-        description="A context that offers only transfer syntaxes unknown here: refused, or "
-        "accepted, and its objects kept as they came.",
-    )
 
 
 class Complete(Section):
@@ -190,9 +188,6 @@ class Engine(Section):
         ge=0,
         le=1024,
         description="CPU threads of a tool. 0: as many as there are cores.",
-    )
-    batch: int = Field(
-        default=0, ge=0, le=1024, description="Slices in one go. 0: what suits the device."
     )
     step_limit_s: Seconds = Field(
         default=1800.0, description="A tool that takes longer on one Series counts as failed."
@@ -273,12 +268,12 @@ class Peer(Section):
         description="Addresses it may call from, such as `10.1.0.0/16`. Empty: its `host`, where "
         "that is an IP address; from anywhere, where it is a name.",
     )
-    may: frozenset[Service] = Field(
+    may: frozenset[Asked] = Field(
         default=frozenset({"store"}),
         strict=False,
         description="What it may ask of this node, beside C-ECHO.",
     )
-    offers: frozenset[Service] = Field(
+    offers: frozenset[Offered] = Field(
         default=frozenset({"store"}), strict=False, description="What this node may ask of it."
     )
 

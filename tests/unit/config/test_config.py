@@ -94,7 +94,7 @@ def test_relative_folders_are_relative_to_the_file_and_absolute_ones_stay():
 
 def test_peers_and_routes_become_the_values_that_the_judgments_take():
     config = config_of(
-        PEER + 'networks = ["10.0.0.0/24"]\nmay = ["store", "query"]\n'
+        PEER + 'networks = ["10.0.0.0/24"]\nmay = []\noffers = ["store", "query"]\n'
         '[[route]]\nname = "r"\ntool = "t"\nfrom = ["PACS"]\nto = ["pacs", "@sender"]\n'
         "when = 'Modality == \"CT\"'\npriority = 3\nenabled = false\n"
     )
@@ -106,8 +106,8 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
             host="10.0.0.5",
             port=104,
             networks=("10.0.0.0/24",),
-            may=frozenset({"store", "query"}),
-            offers=frozenset({"store"}),
+            may=frozenset(),
+            offers=frozenset({"store", "query"}),
         ),
     )
     assert config.routes == (
@@ -142,9 +142,9 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         ("node = 3", "node is 3: a table is wanted"),
         ("peer = 3", "peer is 3: a list of tables is wanted"),
         ("peer = [3]", "peer[0] is 3: a table is wanted"),
-        ("[node]\nport = 0", "node.port is 0: whole number from 1 to 65535 is wanted"),
-        ('[node]\nport = "104"', "node.port is '104': whole number from 1 to 65535 is wanted"),
-        ("[node]\nport = true", "node.port is true: whole number from 1 to 65535 is wanted"),
+        ("[node]\nport = -1", "node.port is -1: whole number from 0 to 65535 is wanted"),
+        ('[node]\nport = "104"', "node.port is '104': whole number from 0 to 65535 is wanted"),
+        ("[node]\nport = true", "node.port is true: whole number from 0 to 65535 is wanted"),
         (
             '[node]\nae_title = "A TITLE THAT IS TOO LONG"',
             "node.ae_title is 'A TITLE THAT IS TOO LONG': "
@@ -186,8 +186,12 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         ),
         (
             PEER + 'may = ["stor"]',
-            "peer[0].may[0] (of 'pacs') is 'stor': "
-            '"store" or "query" or "retrieve" is wanted (did you mean \'store\'?)',
+            "peer[0].may[0] (of 'pacs') is 'stor': \"store\" is wanted (did you mean 'store'?)",
+        ),
+        (
+            PEER + 'offers = ["quer"]',
+            "peer[0].offers[0] (of 'pacs') is 'quer': "
+            '"store" or "query" or "retrieve" is wanted (did you mean \'query\'?)',
         ),
         (PEER + PEER.replace("PACS", "B"), "peer[1] has the name of peer[0]: pacs"),
         (
@@ -243,7 +247,7 @@ def test_a_mistake_is_told_with_its_path_its_value_and_what_is_allowed(text: str
 
 def test_all_mistakes_are_told_at_once_and_none_that_is_not_there():
     text = (
-        "[node]\nport = 0\n[web]\nport = 1\n[complete]\nrelease_s = 30\n"
+        "[node]\nport = -1\n[web]\nport = 1\n[complete]\nrelease_s = 30\n"
         + PEER.replace("port", "prot")
         + PEER.replace('"pacs"', '"b"')
         + ROUTE
