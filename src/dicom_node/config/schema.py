@@ -140,8 +140,11 @@ class Receive(Section):
     idle_s: Seconds = Field(
         default=60.0, description="An association that says nothing for this long is aborted."
     )
-    min_free_gib: Gibibytes = Field(
+    min_free_gib: float = Field(
         default=2.0,
+        ge=0,
+        le=1024 * 1024,
+        allow_inf_nan=False,
         description="With less than this free on the disk, senders are told to come back.",
     )
     max_object_gib: Gibibytes = Field(default=2.0, description="Largest data set to receive.")
