@@ -17,25 +17,15 @@ from dicom_node.domain.tool import (
 )
 from dicom_node.domain.volume import Volume, canonical
 from dicom_node.tools import lungs
+from dicom_node.tools.manifest import ModelManifest, applicable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dicom_node.tools.manifest import ModelManifest
 
 Segmenter = Callable[[Volume, Callable[[int, int], None]], "NDArray[np.uint8]"]
 """Voxels in canonical axes -> 0, lungs.RIGHT, lungs.LEFT, same shape; calls progress(done, total)
 in slices."""
-
-_IMAGES_OF = {  # PS3.4 §B.5: what else has a modality (screens, dose reports) is no image of it
-    "CT": frozenset(
-        {
-            "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
-            "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
-            "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
-        }
-    ),
-}
 
 
 class LungTool:
@@ -68,17 +58,7 @@ class LungTool:
 
     def can_process_image(self, header: Mapping[str, object]) -> Applicable | NotApplicable:
         """Judge by Modality, SOP Class UID and Image Type of the first instance."""
-        wanted, modality = self._manifest.modality, header.get("Modality")
-        if not modality:
-            return NotApplicable(f"The series names no modality; {wanted} is needed.")
-        if modality != wanted:
-            return NotApplicable(f"The modality is {modality}; {wanted} is needed.")
-        known, sop_class = _IMAGES_OF.get(wanted), header.get("SOPClassUID")
-        if known and sop_class and sop_class not in known:
-            return NotApplicable(f"The objects are not {wanted} images (SOP class {sop_class}).")
-        if "LOCALIZER" in _values(header.get("ImageType")):
-            return NotApplicable("The series is a localizer, not a stack of slices.")
-        return Applicable()
+        return applicable(self._manifest, header)
 
     def process(self, volume: Volume, context: ToolContext) -> Sequence[ProcessingResult]:
         """Both lungs on the grid of `volume`, which holds HU in any orientation."""
@@ -98,8 +78,19 @@ class LungTool:
         return (result,)
 
 
-def _values(value: object) -> tuple[str, ...]:
-    """The values of an attribute, however it was kept."""
-    if isinstance(value, str):
-        return tuple(value.split("\\"))
-    return tuple(str(v) for v in value) if isinstance(value, Sequence) else ()
+def applicable(manifest: ModelManifest, header: Mapping[str, object]) -> Applicable | NotApplicable:
+    """Whether a model suits a Series, by Modality, SOP Class UID and Image Type of one instance.
+
+    Needs no weights: a Series can be routed before anything is loaded.
+    """
+    wanted, modality = manifest.modality, header.get("Modality")
+    if not modality:
+        return NotApplicable(f"The series names no modality; {wanted} is needed.")
+    if modality != wanted:
+        return NotApplicable(f"The modality is {modality}; {wanted} is needed.")
+    known, sop_class = _IMAGES_OF.get(wanted), header.get("SOPClassUID")
+    if known and sop_class and sop_class not in known:
+        return NotApplicable(f"The objects are not {wanted} images (SOP class {sop_class}).")
+    if "LOCALIZER" in _values(header.get("ImageType")):
+        return NotApplicable("The series is a localizer, not a stack of slices.")
+    return Applicable()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dicom_node.domain.errors import ToolError
-from dicom_node.domain.tool import Code, Segment
+from dicom_node.domain.tool import Applicable, Code, NotApplicable, Segment
 
 FILE_NAME = "model.toml"
 
@@ -19,6 +19,15 @@ _KEYS = {
     "weights": {"file", "sha256"},
     "input": {"modality", "when", "window_hu", "min_slices"},
     "segment": {"number", "label", "category", "type", "laterality", "rgb"},
+}
+_IMAGES_OF = {  # PS3.4 §B.5: what else has a modality (screens, dose reports) is no image of it
+    "CT": frozenset(
+        {
+            "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
+            "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
+            "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
+        }
+    ),
 }
 _TABLES = {"weights", "input", "segment"}
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -60,6 +69,24 @@ def read_manifest(folder: Path) -> ModelManifest:
         raise _mistake(folder.name, f"the key {missing} is missing") from missing
     except (TypeError, ValueError) as wrong:
         raise _mistake(folder.name, f"a value has the wrong form ({wrong})") from wrong
+
+
+def applicable(manifest: ModelManifest, header: Mapping[str, object]) -> Applicable | NotApplicable:
+    """Whether the model can take a Series with this header (keyword -> value, first instance).
+
+    `when` is not asked here: it is written in the match language of the routes.
+    """
+    wanted, modality = manifest.modality, header.get("Modality")
+    if not modality:
+        return NotApplicable(f"The series names no modality; {wanted} is needed.")
+    if modality != wanted:
+        return NotApplicable(f"The modality is {modality}; {wanted} is needed.")
+    known, sop_class = _IMAGES_OF.get(wanted), header.get("SOPClassUID")
+    if known and sop_class and sop_class not in known:
+        return NotApplicable(f"The objects are not {wanted} images (SOP class {sop_class}).")
+    if "LOCALIZER" in _values(header.get("ImageType")):
+        return NotApplicable("The series is a localizer, not a stack of slices.")
+    return Applicable()
 
 
 def _manifest(table: Mapping[str, Any], folder: Path) -> ModelManifest:
@@ -154,6 +181,13 @@ def _rgb(value: object) -> tuple[int, int, int]:
     if not all(0 <= v <= 255 for v in (red, green, blue)):
         raise ValueError(f"{value!r} is not within 0..255")
     return red, green, blue
+
+
+def _values(value: object) -> tuple[str, ...]:
+    """The values of an attribute, however it was kept."""
+    if isinstance(value, str):
+        return tuple(value.split("\\"))
+    return tuple(str(v) for v in value) if isinstance(value, Sequence) else ()
 
 
 def _mistake(model: str, what: str) -> ToolError:
