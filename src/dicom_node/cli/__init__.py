@@ -1,0 +1,1 @@
+"""The door: one file for each family of commands."""

@@ -1,0 +1,87 @@
+"""`serve`: the node itself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from dicom_node.cli.common import config_option, console
+from dicom_node.config.load import Config, find, load
+from dicom_node.node import log
+from dicom_node.node.serve import RunningNode, start
+from dicom_node.tools.registry import load_models
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+@click.command()
+@config_option
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
+@click.option("-v", "--verbose", is_flag=True, help="Log each instance, too.")
+def serve(config_path: Path | None, log_json: bool, verbose: bool) -> None:
+    """Run the node until it is told to stop (Ctrl-C or SIGTERM)."""
+    log.configure(json_lines=log_json, verbose=verbose)
+    path = config_path or find()
+    config = load(path)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    node = start(config, config_path=path)
+    if not log_json:
+        console().print(start_table(node))
+    while not stop.wait(3600):
+        pass
+    node.stop()
+
+
+def start_table(node: RunningNode) -> Table:
+    """What an administrator wants to see at a glance."""
+    config = node.config
+    table = Table(title="dicom-node", show_header=False, title_justify="left", min_width=60)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("AE title", config.node.ae_title)
+    table.add_row("listens on", f"{config.node.host}:{node.port}")
+    table.add_row("configuration", config.source)
+    table.add_row("data folder", str(config.data_dir))
+    for peer in config.peers:
+        table.add_row(
+            "peer", f"{peer.name}: {peer.ae_title} at {peer.host}:{peer.port}, "
+            f"may {', '.join(sorted(peer.may)) or 'nothing'}"
+        )  # fmt: skip
+    for route in config.routes:
+        state = "" if route.enabled else " (off)"
+        to = ", ".join(route.destinations) or "nobody"
+        table.add_row(
+            "route", f"{route.name}{state}: {', '.join(route.sources)} -> {route.tool_id} -> {to}"
+        )
+    for manifest in load_models(config.models_dir).values():
+        table.add_row("model", f"{manifest.id} {manifest.version}: {manifest.description}")
+    table.add_row("device", config.engine.device)
+    for warning in warnings(config):
+        table.add_row("[yellow]warning[/]", warning)
+    return table
+
+
+def warnings(config: Config) -> list[str]:
+    """What an operator may not have meant."""
+    found = []
+    local = config.node.host.startswith(_LOOPBACK)
+    if config.receive.unknown_peers == "accept":
+        where = "" if local else ", from the whole network"
+        found.append(f"anybody may store here (receive.unknown_peers = accept){where}")
+    if local and any(not p.host.startswith(_LOOPBACK) for p in config.peers):
+        found.append("there are peers on other machines, but the node hears this machine alone")
+    if not local:
+        found.append("DICOM goes in clear over the network: TLS is not available in this version")
+    if not config.peers and config.receive.unknown_peers == "refuse":
+        found.append("no peer is configured: everybody will be rejected; add [[peer]]")
+    if not any(route.enabled for route in config.routes):
+        found.append("no route is enabled: nothing will be processed; add [[route]]")
+    if not config.results.research_use:
+        found.append("results are not marked as research (results.research_use = false)")
+    return found
