@@ -22,7 +22,6 @@ from dicom_node.tools.manifest import ModelManifest, applicable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
 Segmenter = Callable[[Volume, Callable[[int, int], None]], "NDArray[np.uint8]"]
 """Voxels in canonical axes -> 0, lungs.RIGHT, lungs.LEFT, same shape; calls progress(done, total)
 in slices."""
@@ -76,21 +75,3 @@ class LungTool:
             notes=lungs.remarks(labels),
         )
         return (result,)
-
-
-def applicable(manifest: ModelManifest, header: Mapping[str, object]) -> Applicable | NotApplicable:
-    """Whether a model suits a Series, by Modality, SOP Class UID and Image Type of one instance.
-
-    Needs no weights: a Series can be routed before anything is loaded.
-    """
-    wanted, modality = manifest.modality, header.get("Modality")
-    if not modality:
-        return NotApplicable(f"The series names no modality; {wanted} is needed.")
-    if modality != wanted:
-        return NotApplicable(f"The modality is {modality}; {wanted} is needed.")
-    known, sop_class = _IMAGES_OF.get(wanted), header.get("SOPClassUID")
-    if known and sop_class and sop_class not in known:
-        return NotApplicable(f"The objects are not {wanted} images (SOP class {sop_class}).")
-    if "LOCALIZER" in _values(header.get("ImageType")):
-        return NotApplicable("The series is a localizer, not a stack of slices.")
-    return Applicable()

@@ -12,7 +12,7 @@ from pathlib import Path
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.tools import lungs
-from dicom_node.tools.lung_tool import LungTool, applicable
+from dicom_node.tools.lung_tool import LungTool
 from dicom_node.tools.manifest import FILE_NAME, ModelManifest, applicable, read_manifest
 
 __all__ = ["ModelManifest", "applicable", "build_tool", "check_model", "load_models"]
