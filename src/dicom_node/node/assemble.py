@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_node.decide import completeness
-from dicom_node.decide.geometry import MISSING, Fault, NotAStack, split_localizers, stack_of
+from dicom_node.decide.geometry import Fault, NotAStack, split_localizers, stack_of
 from dicom_node.decide.routing import Route, Sender, StepPlan, plan
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
@@ -14,6 +14,8 @@ from dicom_node.domain.records import Association, Attributes, Instance, Peer, S
 from dicom_node.domain.states import SeriesState, StepState
 from dicom_node.domain.tool import Applicable, NotApplicable
 from dicom_node.node.journal import Journal
+
+_MAY_BE_MENDED = frozenset({Fault.UNEVEN, Fault.TOO_FEW})  # by instances still to come
 
 Judge = Callable[[Attributes], Applicable | NotApplicable]
 """What a tool says to the header of a Series."""
@@ -125,7 +127,7 @@ def _evidence(
         last_end=last.ended if last else None,
         last_end_at=last.ended_at if last else None,
         hole=fault.reason if fault is not None and fault.fault is Fault.HOLE else "",
-        doubt=fault.reason if fault is not None and fault.fault in MISSING else "",
+        doubt=fault.reason if fault is not None and fault.fault in _MAY_BE_MENDED else "",
         expected=_expected(volume),
     )
 

@@ -14,7 +14,7 @@ from dicom_node.domain.records import Delivery, Peer, Result
 from dicom_node.domain.states import DeliveryState
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
-from dicom_node.spool import Spool
+from dicom_node.spool.store import Spool
 
 BATCH_MAX = 200  # instances in one association
 

@@ -23,7 +23,7 @@ from dicom_node.iod.seg import SegSettings
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.produce import Outcome, Produced, Source, produce
-from dicom_node.spool import Spool
+from dicom_node.spool.store import Spool
 
 _log = logging.getLogger("dicom_node")
 

@@ -22,7 +22,7 @@ from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import catalog_path, seg_settings, spool_path
 from dicom_node.node.perform import BuildTool, Performer, be_nice
-from dicom_node.spool import Spool
+from dicom_node.spool.store import Spool
 from dicom_node.tools.registry import build_tool, load_models
 
 _NICE = 5

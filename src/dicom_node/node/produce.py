@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.decide.geometry import NotAStack, stack_of
+from dicom_node.decide.moment import content_moment
 from dicom_node.domain.errors import NodeError, NotAVolume, ToolError
 from dicom_node.domain.tool import (
     ImageProcessingTool,
@@ -21,7 +22,6 @@ from dicom_node.domain.tool import (
 from dicom_node.iod.identity import result_uids
 from dicom_node.iod.image import read_volume
 from dicom_node.iod.seg import SegSettings, encode_segmentation
-from dicom_node.iod.timing import content_time
 
 if TYPE_CHECKING:
     from dicom_node.domain.records import Attributes
@@ -145,12 +145,11 @@ def _encode(
     )
     encoded = encode_segmentation(
         result,
-        [source.path for source in ordered],
+        source_paths=[source.path for source in ordered],
         identity=identity,
         settings=settings,
-        series_uid=series_uid,
-        sop_instance_uid=sop_uid,
-        content_time=content_time([source.attributes for source in ordered]),
+        uids=(series_uid, sop_uid),
+        content_at=content_moment([source.attributes for source in ordered]),
     )
     return Produced(
         data=encoded,

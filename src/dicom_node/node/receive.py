@@ -22,7 +22,7 @@ from dicom_node.iod.checks import check_stored
 from dicom_node.iod.header import read_attributes
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
-from dicom_node.spool import Incoming, Spool, Stored
+from dicom_node.spool.store import Incoming, Spool, Stored
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3
 CANNOT_UNDERSTAND = 0xC000

@@ -30,7 +30,7 @@ from dicom_node.node.journal import Journal
 from dicom_node.node.layout import GIB, catalog_path, make_data_dir, spool_path
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.supervise import Supervisor
-from dicom_node.spool import Spool
+from dicom_node.spool.store import Spool
 from dicom_node.tools.registry import ModelManifest, applicable, load_models
 
 _log = logging.getLogger("dicom_node")
