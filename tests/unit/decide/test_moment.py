@@ -6,7 +6,6 @@ import pytest
 
 from dicom_node.decide.moment import UNKNOWN, content_moment
 
-
 DAY = {"ContentDate": "20240131"}
 
 
