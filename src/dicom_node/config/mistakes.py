@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
 from pydantic import ValidationError
@@ -46,7 +46,7 @@ def section_of(annotation: object) -> type[Section] | None:
 
 def allowed(field: FieldInfo) -> str:
     """What may stand there: 'whole number from 1 to 65535', '"refuse" or "accept"', ..."""
-    return _kind(field.annotation) + _limits(field.metadata)
+    return (_called(field.metadata) or _kind(field.annotation)) + _limits(field.metadata)
 
 
 def did_you_mean(given: str, possible: Iterable[str]) -> str:
@@ -143,16 +143,23 @@ def _kind(annotation: object) -> str:
     if origin is Literal:
         return " or ".join(f'"{a}"' for a in arguments)
     if origin in (tuple, frozenset):
-        inner = " and ".join(f'"{a}"' for a in _literals(annotation))
-        return f"list of {inner or 'texts'}"
+        inner = ", ".join(f'"{a}"' for a in _literals(annotation))
+        return f"list of {inner or _kind(arguments[0])}"
+    if origin is Annotated:
+        return _called(annotation.__metadata__) or _kind(arguments[0])  # type: ignore[attr-defined]
     if annotation in _KINDS:
         return _KINDS[annotation]
     return next((_kind(a) for a in arguments if a is not type(None)), "text")
 
 
+def _called(metadata: Iterable[object]) -> str:
+    """What a value of a kind of our own is called."""
+    return next((one for one in metadata if isinstance(one, str)), "")
+
+
 def _element(annotation: object) -> str:
     """What may stand in a list."""
-    return " or ".join(f'"{a}"' for a in _literals(annotation)) or "text"
+    return " or ".join(f'"{a}"' for a in _literals(annotation)) or _kind(get_args(annotation)[0])
 
 
 def _limits(metadata: Sequence[object]) -> str:
@@ -162,9 +169,9 @@ def _limits(metadata: Sequence[object]) -> str:
             case annotated_types.Ge(ge):
                 lower = f" from {ge:g}"
             case annotated_types.Gt(gt):
-                lower = f" above {gt:g}"
+                lower = f" above {gt:g},"
             case annotated_types.Le(le):
-                upper = f" up to {le}" if not lower else f" to {le}"
+                upper = f" up to {le}" if "from" not in lower else f" to {le}"
             case annotated_types.MaxLen(length):
                 upper = f" of at most {length} characters"
             case annotated_types.MinLen(1):

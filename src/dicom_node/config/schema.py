@@ -73,13 +73,14 @@ def _device(value: str) -> str:
     return value
 
 
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Name = Annotated[str, AfterValidator(_name)]
-Host = Annotated[str, AfterValidator(_host)]
-Network = Annotated[str, AfterValidator(_network)]
-Uid = Annotated[str, AfterValidator(_uid)]
-When = Annotated[str, AfterValidator(_when)]
-Device = Annotated[str, AfterValidator(_device)]
+# the text in each: what a value is called, in messages and in docs/configuration.md
+AeTitle = Annotated[str, AfterValidator(_ae_title), "AE title"]
+Name = Annotated[str, AfterValidator(_name), "name"]
+Host = Annotated[str, AfterValidator(_host), "host name or IP address"]
+Network = Annotated[str, AfterValidator(_network), "address or network"]
+Uid = Annotated[str, AfterValidator(_uid), "UID"]
+When = Annotated[str, AfterValidator(_when), "expression"]
+Device = Annotated[str, AfterValidator(_device), "auto, cpu, cuda or cuda:N"]
 Folder = Annotated[Path, BeforeValidator(_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
@@ -210,7 +211,7 @@ class Results(Section):
         default="dicom-node", min_length=1, max_length=64, description="Manufacturer (0008,0070)."
     )
     series_number_offset: int = Field(
-        default=1000,
+        default=3000,
         ge=1,
         le=1000000,
         description="Series Number (0020,0011) of a result: that of its source, plus this.",

@@ -157,7 +157,10 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
             "receive.unknown_peers is 'acept': "
             '"refuse" or "accept" is wanted (did you mean \'accept\'?)',
         ),
-        ("[receive]\nidle_s = nan", "receive.idle_s is nan: number above 0 to 2592000 is wanted"),
+        (
+            "[receive]\nidle_s = nan",
+            "receive.idle_s is nan: number above 0, up to 2592000 is wanted",
+        ),
         (
             '[receive]\nextra_sop_classes = ["1.2", "1.x"]',
             "receive.extra_sop_classes[1] is '1.x': a UID has digits and dots, at most 64",
@@ -223,7 +226,7 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         ),
         (
             ROUTE + "from = []",
-            "route[0].from (of 'lungs') is []: list of texts, not empty is wanted",
+            "route[0].from (of 'lungs') is []: list of text, not empty is wanted",
         ),
         (
             ROUTE + 'results = ["sge"]',

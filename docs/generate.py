@@ -1,0 +1,202 @@
+"""Fills the generated parts of the documents: what stands between these two comments.
+
+<!-- generated: NAME -->
+<!-- end -->
+
+python docs/generate.py            writes them
+python docs/generate.py --check    fails if one of them is stale (a test does this, too)
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import get_args
+
+from pydantic_core import PydanticUndefined
+from pydicom.uid import UID
+
+from dicom_node.cli.main import COMMANDS
+from dicom_node.config.mistakes import allowed, keys_of, section_of
+from dicom_node.config.schema import File
+from dicom_node.decide.match import NODE_KEYWORDS
+from dicom_node.dimse import contexts
+from dicom_node.dimse.status import MEANINGS
+from dicom_node.domain import events, states
+from dicom_node.iod.header import KEYWORDS
+from dicom_node.iod.pixels import PLUGINS
+
+DOCS = Path(__file__).parent
+_BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+STORE_STATUSES: Mapping[int, str] = MappingProxyType(
+    {
+        0x0000: "The object is durable: bytes, folder and catalog are synced. Also for one that "
+        "comes again with the same bytes.",
+        0x0110: "The disk or the catalog failed, or the node itself. Try again.",
+        0x0111: "The SOP Instance UID is here already, with other bytes. The first one is kept.",
+        0x0124: "The peer's `may` does not hold `store`.",
+        0xA700: "Disk space is below `min_free_gib`, or the disk is full. Try again later.",
+        0xA900: "A UID is missing or no UID, or class or instance differ from the command.",
+        0xC000: "No data set, one that ends early, is deflated, or has too few pixels.",
+    }
+)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
+    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def configuration() -> str:
+    """Every key of ae_config.toml."""
+    parts: list[str] = []
+    for name, section in keys_of(File).items():
+        found = section_of(section.annotation)
+        if found is None:
+            raise TypeError(f"{name} is no section")
+        many = section.annotation is not found
+        parts.append(f"## `{'[[' if many else '['}{name}{']]' if many else ']'}`\n")
+        parts.append(f"{found.__doc__}\n")
+        rows = [
+            (f"`{key}`", allowed(field), _default(field.default), field.description or "")
+            for key, field in keys_of(found).items()
+        ]
+        parts.append(table(("key", "allowed", "default", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def _default(value: object) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    if value is None:
+        return "none"
+    if isinstance(value, (tuple, frozenset)):
+        return f"`[{', '.join(_toml(v) for v in sorted(value))}]`"
+    return f"`{_toml(value)}`"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if isinstance(value, int) else f'"{value}"'
+
+
+def diagram(transitions: Mapping[StrEnum, frozenset[StrEnum]], first: StrEnum) -> str:
+    """A state machine as a Mermaid diagram, drawn from the table that the code obeys."""
+    lines = ["```mermaid", "stateDiagram-v2", "    direction LR", f"    [*] --> {_id(first)}"]
+    lines += [f"    {_id(s)} : {s.value}" for s in transitions if _id(s) != s.value]
+    for state in type(first):
+        for following in (s for s in type(first) if s in transitions[state]):
+            lines.append(f"    {_id(state)} --> {_id(following)}")
+        if not transitions[state]:
+            lines.append(f"    {_id(state)} --> [*]")
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+def _id(state: StrEnum) -> str:
+    return state.value.replace(" ", "_")
+
+
+def transfer_syntaxes() -> str:
+    """What is accepted, in the order of preference, and what is decoded for a tool."""
+    return table(
+        ("transfer syntax", "UID", "pixels decoded"),
+        (
+            (UID(uid).name, f"`{uid}`", "yes" if _is_decoded(uid) else "kept as received")
+            for uid in contexts.STORED_AS_RECEIVED
+        ),
+    )
+
+
+def _is_decoded(uid: str) -> bool:
+    return uid in contexts.UNCOMPRESSED or uid in PLUGINS
+
+
+def storage_classes() -> str:
+    """The SOP Classes of the Storage SCP."""
+    named = sorted((UID(uid).name, uid) for uid in contexts.storage_classes())
+    return table(("SOP Class", "UID"), ((name, f"`{uid}`") for name, uid in named))
+
+
+def statuses() -> str:
+    """The answers to C-STORE."""
+    rows = (
+        (f"`{status:04X}`", MEANINGS[status][0], when) for status, when in STORE_STATUSES.items()
+    )
+    return table(("status", "meaning", "when"), rows)
+
+
+def keywords() -> str:
+    """The names that an expression may ask about."""
+    return ", ".join(f"`{name}`" for name in sorted({*KEYWORDS, *NODE_KEYWORDS})) + "\n"
+
+
+def event_kinds() -> str:
+    """What the catalog records."""
+    kinds = get_args(events.Event)
+    rows = ((f"`{kind.__name__}`", (kind.__doc__ or "").split("\n")[0]) for kind in kinds)
+    return table(("event", "meaning"), rows)
+
+
+def commands() -> str:
+    """The commands of dicom-node."""
+    rows = ((f"`{name}`", text) for name, (_, text) in COMMANDS.items())
+    return table(("command", "what it does"), rows)
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
+    {
+        "commands": commands,
+        "configuration": configuration,
+        "delivery-states": lambda: diagram(
+            states.DELIVERY_TRANSITIONS, states.DeliveryState.QUEUED
+        ),
+        "events": event_kinds,
+        "keywords": keywords,
+        "series-states": lambda: diagram(states.SERIES_TRANSITIONS, states.SeriesState.RECEIVING),
+        "statuses": statuses,
+        "step-states": lambda: diagram(states.STEP_TRANSITIONS, states.StepState.SCHEDULED),
+        "storage-classes": storage_classes,
+        "transfer-syntaxes": transfer_syntaxes,
+    }
+)
+
+
+def filled(text: str) -> str:
+    """The document with all its generated parts made anew."""
+    return _BLOCK.sub(lambda m: f"{m[1]}\n{BLOCKS[m[2]]()}\n{m[3]}", text)
+
+
+def stale(folder: Path = DOCS) -> list[Path]:
+    """The documents whose generated parts are not what they should be."""
+    return [
+        path
+        for path in sorted(folder.rglob("*.md"))
+        if "_build" not in path.parts and filled(path.read_text("utf-8")) != path.read_text("utf-8")
+    ]
+
+
+def main() -> int:
+    """Write, or check."""
+    paths = stale()
+    if "--check" in sys.argv[1:]:
+        for path in paths:
+            print(f"{path.name} is stale: run docs/generate.py")
+        return 1 if paths else 0
+    for path in paths:
+        path.write_text(filled(path.read_text("utf-8")), "utf-8")
+        print(f"wrote {path.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
