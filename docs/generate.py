@@ -92,8 +92,9 @@ def _toml(value: object) -> str:
 
 def diagram(transitions: Mapping[StrEnum, frozenset[StrEnum]], first: StrEnum) -> str:
     """A state machine as a Mermaid diagram, drawn from the table that the code obeys."""
-    lines = ["```mermaid", "stateDiagram-v2", "    direction LR", f"    [*] --> {_id(first)}"]
-    lines += [f"    {_id(s)} : {s.value}" for s in transitions if _id(s) != s.value]
+    lines = ["```mermaid", "stateDiagram-v2", "    direction LR"]
+    lines += [f'    state "{s.value}" as {_id(s)}' for s in transitions if _id(s) != s.value]
+    lines.append(f"    [*] --> {_id(first)}")
     for state in type(first):
         for following in (s for s in type(first) if s in transitions[state]):
             lines.append(f"    {_id(state)} --> {_id(following)}")
