@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812  (its name everywhere)
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dicom_node.domain.errors import ToolError
 from dicom_node.tools.body import Box, body_box
@@ -35,9 +36,9 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
+        self.norm1: nn.Module = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
+        self.norm2: nn.Module = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W)."""
@@ -125,10 +126,16 @@ class Engine:
 
 
 def engine_for(device: str, threads: int) -> Engine:
-    """`device` is "auto", "cpu" or "cuda:N"; auto takes the first CUDA device, else the CPU."""
+    """`device` is "auto", "cpu" or "cuda:N"; auto takes the first CUDA device, else the CPU.
+
+    Raises ToolError for a device that is not there.
+    """
+    devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if device == "auto":
-        device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda"):
+        device = devices[0] if devices else "cpu"
+    if device not in (*devices, "cpu"):
+        raise ToolError(f"There is no device {device}; there are {', '.join((*devices, 'cpu'))}.")
+    if device != "cpu":
         return Engine(device=device, precision="fp32", batch=16, threads=threads)
     precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"  # noqa: SLF001
     return Engine(device=device, precision=precision, threads=threads)
@@ -143,7 +150,7 @@ class Predictor:
         self.engine = engine
         self.window_hu = window_hu
         self._device = torch.device(engine.device)
-        self._network = network.eval().to(self._device)
+        self._network = fused(network.eval()).to(self._device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -179,6 +186,16 @@ class Predictor:
     def _batches(self, slices: int) -> Iterator[tuple[int, int]]:
         for first in range(0, slices, self.engine.batch):
             yield first, min(first + self.engine.batch, slices)
+
+
+def fused(network: UNet) -> UNet:
+    """The network with each normalisation worked into its convolution, in place; to run only."""
+    for block in (b for b in network.modules() if isinstance(b, Block)):
+        if isinstance(block.norm1, nn.BatchNorm2d) and isinstance(block.norm2, nn.BatchNorm2d):
+            block.conv1 = fuse_conv_bn_eval(block.conv1, block.norm1)
+            block.conv2 = fuse_conv_bn_eval(block.conv2, block.norm2)
+            block.norm1, block.norm2 = nn.Identity(), nn.Identity()
+    return network
 
 
 class LungSegmenter:
