@@ -23,9 +23,9 @@ from dicom_node.config.load import load
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.iod.picture import contact_sheet
+from dicom_node.node.applicability import judges
 from dicom_node.node.layout import seg_settings
 from dicom_node.node.offline import Answer, answers, find_series
-from dicom_node.node.serve import judges
 from dicom_node.tools.registry import build_tool, load_models
 
 

@@ -10,7 +10,7 @@ from dicom_node.cli.common import EXIT_FAILED, config_option, json_option, print
 from dicom_node.config.load import load
 from dicom_node.decide.routing import Sender, plan
 from dicom_node.iod.header import read_attributes
-from dicom_node.node.serve import judges
+from dicom_node.node.applicability import judges
 from dicom_node.tools.registry import load_models
 
 

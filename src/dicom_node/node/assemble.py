@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_node.decide import completeness
@@ -12,13 +12,10 @@ from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Association, Attributes, Instance, Peer, Series, Step
 from dicom_node.domain.states import SeriesState, StepState
-from dicom_node.domain.tool import Applicable, NotApplicable
+from dicom_node.node.applicability import Judge
 from dicom_node.node.journal import Journal
 
 _MAY_BE_MENDED = frozenset({Fault.UNEVEN, Fault.TOO_FEW})  # by instances still to come
-
-Judge = Callable[[Attributes], Applicable | NotApplicable]
-"""What a tool says to the header of a Series."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

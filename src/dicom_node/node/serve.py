@@ -13,17 +13,15 @@ from typing import IO
 from dicom_node import __version__
 from dicom_node.catalog import Catalog
 from dicom_node.config.load import Config, check
-from dicom_node.decide.match import evaluate, parse
 from dicom_node.dimse.scp import Limits, Server, serve_storage
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import ConfigurationError
-from dicom_node.domain.records import Attributes
-from dicom_node.domain.tool import Applicable, NotApplicable
 from dicom_node.iod.header import KEYWORDS
 from dicom_node.node import bell as bells
 from dicom_node.node import stage
-from dicom_node.node.assemble import Assembler, Judge
+from dicom_node.node.applicability import judges
+from dicom_node.node.assemble import Assembler
 from dicom_node.node.clock import Clock, SystemClock
 from dicom_node.node.deliver import Deliverer, sender
 from dicom_node.node.journal import Journal
@@ -31,7 +29,7 @@ from dicom_node.node.layout import GIB, catalog_path, make_data_dir, spool_path
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.supervise import Supervisor
 from dicom_node.spool.store import Spool
-from dicom_node.tools.registry import ModelManifest, applicable, load_models
+from dicom_node.tools.registry import ModelManifest, load_models
 
 _log = logging.getLogger("dicom_node")
 _GRACE_S = 10.0
@@ -94,24 +92,6 @@ def start(config: Config, *, config_path: Path | None = None) -> RunningNode:
         lock.close()
 
     return RunningNode(config=config, catalog=catalog, port=server.port, stop=stop_all)
-
-
-def judges(manifests: Mapping[str, ModelManifest]) -> dict[str, Judge]:
-    """What each model says to the header of a Series, without loading it."""
-
-    def judge(manifest: ModelManifest) -> Judge:
-        expression = parse(manifest.when) if manifest.when else None
-
-        def verdict(attributes: Attributes) -> Applicable | NotApplicable:
-            if expression is not None:
-                found = evaluate(expression, attributes)
-                if not found.matched:
-                    return NotApplicable(found.explanation)
-            return applicable(manifest, attributes)
-
-        return verdict
-
-    return {name: judge(manifest) for name, manifest in manifests.items()}
 
 
 def reconcile(spool: Spool, catalog: Catalog) -> None:

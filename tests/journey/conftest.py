@@ -1,0 +1,178 @@
+"""A whole node for a test: its own folder, free ports, loopback only, stopped at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from dicom_node.config.load import load
+from dicom_node.node.serve import RunningNode, start
+from dicom_node.node.why import Story, stories
+from dicom_node.testing.pacs import LocalPacs
+
+THRESHOLD = """
+id = "{id}"
+name = "Lung threshold"
+version = "1"
+kind = "threshold"
+description = "Right and left lung on CT, by density"
+licence = "MIT"
+
+[input]
+modality = "CT"
+when = '{when}'
+
+[[segment]]
+number = 1
+label = "Right lung"
+category = ["91723000", "SCT", "Anatomical Structure"]
+type = ["39607008", "SCT", "Lung"]
+laterality = ["24028007", "SCT", "Right"]
+rgb = [0, 128, 255]
+
+[[segment]]
+number = 2
+label = "Left lung"
+category = ["91723000", "SCT", "Anatomical Structure"]
+type = ["39607008", "SCT", "Lung"]
+laterality = ["7771000", "SCT", "Left"]
+rgb = [255, 128, 0]
+"""
+
+ROUTE = """
+[[route]]
+name = "lungs"
+when = 'Modality == "CT"'
+tool = "lung-threshold"
+results = ["seg"]
+to = ["@sender"]
+"""
+
+
+@dataclass
+class NodeUnderTest:
+    """A running node, with the questions that tests ask."""
+
+    folder: Path
+    config_path: Path
+    running: RunningNode = field(repr=False)
+
+    @property
+    def port(self) -> int:
+        return self.running.port
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return ("127.0.0.1", self.port)
+
+    def story(self, text: str) -> Story:
+        found = stories(self.running.catalog, text)
+        assert len(found) == 1, f"{len(found)} stories about {text}"
+        return found[0]
+
+    def why(self, text: str) -> str:
+        return self.story(text).verdict
+
+    def wait(self, until: Callable[[], object], seconds: float = 60.0) -> None:
+        """Wait until something is so; fails with what the node knows if it does not come."""
+        deadline = time.monotonic() + seconds
+        while not until():
+            if time.monotonic() > deadline:
+                known = [
+                    line.text
+                    for series in self.running.catalog.views.all_series(10)
+                    for line in self.story(series.series_uid).lines
+                ]
+                pytest.fail("it did not happen in time; the node says:\n" + "\n".join(known))
+            time.sleep(0.05)
+
+
+def write_model(folder: Path, *, model_id: str = "lung-threshold", when: str = "") -> Path:
+    """A model that needs no weights, in a models folder."""
+    folder = folder / model_id
+    folder.mkdir(parents=True, exist_ok=True)
+    text = THRESHOLD.format(id=model_id, when=when or 'Modality == "CT"')
+    (folder / "model.toml").write_text(text)
+    return folder
+
+
+def config_text(*, port: int = 0, peers: str = "", routes: str = ROUTE, more: str = "") -> str:
+    """A configuration with short waits, for tests."""
+    return f"""
+[node]
+port = {port}
+data_dir = "var"
+models_dir = "models"
+
+[receive]
+min_free_gib = 0.01
+
+[complete]
+release_s = 0.3
+quiet_s = 2
+give_up_s = 4
+
+[deliver]
+connect_s = 5
+answer_s = 10
+first_s = 0.5
+max_s = 2
+{more}
+{peers}
+{routes}
+"""
+
+
+def peer_table(name: str, ae_title: str, port: int, may: str = '["store"]') -> str:
+    """One [[peer]] on loopback."""
+    return f"""
+[[peer]]
+name = "{name}"
+ae_title = "{ae_title}"
+host = "127.0.0.1"
+port = {port}
+may = {may}
+"""
+
+
+@pytest.fixture
+def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
+    """start_node(peers=, routes=, more=, text=) -> NodeUnderTest; stopped after the test.
+
+    A second call in one test uses the same data folder: a restart.
+    """
+    nodes: list[NodeUnderTest] = []
+    folder = tmp_path / "node"
+
+    def begin(*, peers: str = "", routes: str = ROUTE, more: str = "") -> NodeUnderTest:
+        for node in nodes:
+            node.running.stop()
+        nodes.clear()
+        folder.mkdir(exist_ok=True)
+        write_model(folder / "models")
+        path = folder / "ae_config.toml"
+        path.write_text(config_text(peers=peers, routes=routes, more=more))
+        running = start(load(path), config_path=path)
+        nodes.append(NodeUnderTest(folder=folder, config_path=path, running=running))
+        return nodes[-1]
+
+    yield begin
+    for node in nodes:
+        node.running.stop()
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[LocalPacs]:
+    """A PACS named TESTPACS."""
+    with LocalPacs(tmp_path / "pacs", ae_title="TESTPACS") as running:
+        yield running
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
