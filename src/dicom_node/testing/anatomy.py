@@ -41,7 +41,7 @@ class Physique:
 
     width: float = 1.0
     depth: float = 1.0
-    height: float = 1.0
+    height: float = 0.97
     fat_mm: float = 13.0
     heart: float = 1.0
     right_dome_mm: float = 0.0
@@ -70,13 +70,13 @@ class Physique:
         return cls(
             width=around(1.0, 0.05),
             depth=around(1.0, 0.06),
-            height=around(1.0, 0.05),
+            height=around(0.97, 0.025),
             fat_mm=max(3.0, around(13.0, 6.0)),
             heart=around(1.0, 0.08),
             right_dome_mm=around(0.0, 9.0),
             left_dome_mm=around(0.0, 9.0),
             breast_mm=max(0.0, around(26.0, 8.0)) if breast else 0.0,
-            shift_mm=(around(0.0, 5.0), around(0.0, 5.0), around(0.0, 6.0)),
+            shift_mm=(around(0.0, 5.0), around(0.0, 5.0), around(0.0, 3.0)),
             turn_deg=around(0.0, 2.5),
             contrast_hu=around(150.0, 40.0) if contrast else 42.0,
             lung_hu=around(-855.0, 18.0),

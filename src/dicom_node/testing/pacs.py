@@ -16,7 +16,7 @@ from typing import Any, Self
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
@@ -112,6 +112,7 @@ class LocalPacs:
             self._remember(pydicom.dcmread(path, stop_before_pixels=True))
         ae = AE(ae_title=self.ae_title)
         ae.maximum_associations = 50
+        ae.require_called_aet = True
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(
                 context.abstract_syntax, self._syntaxes, scu_role=True, scp_role=True
@@ -156,11 +157,10 @@ class LocalPacs:
             return self._changed.wait_for(lambda: len(self._headers) >= count, timeout_s)
 
     def _requested(self, event: Any) -> None:
-        if not self.admits(event.assoc.requestor.ae_title):
+        if not self.admits(event.assoc.requestor.primitive.calling_ae_title.strip()):
             self.rejected += 1
             # rejected-permanent by the service-user: calling AE title not recognized (PS3.8 §9.3.4)
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)
-            event.assoc.kill()
 
     def _store(self, event: Any) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
@@ -205,14 +205,16 @@ class LocalPacs:
         if destination is None:
             yield None, None
             return
-        yield destination
-        yield from self._send(event)
+        chosen = self._chosen(event.identifier)
+        pairs = sorted({(h.SOPClassUID, h.file_meta.TransferSyntaxUID) for h in chosen})
+        contexts = [build_context(*pair) for pair in pairs or [(Verification, None)]]
+        yield (*destination, {"contexts": contexts})
+        yield from self._send(event, chosen)
 
     def _get(self, event: Any) -> Iterator[Any]:
-        yield from self._send(event)
+        yield from self._send(event, self._chosen(event.identifier))
 
-    def _send(self, event: Any) -> Iterator[Any]:
-        chosen = self._chosen(event.identifier)
+    def _send(self, event: Any, chosen: Sequence[Dataset]) -> Iterator[Any]:
         yield len(chosen)
         for header in chosen:
             if event.is_cancelled:

@@ -72,7 +72,7 @@ def chest_phantom(
     z_mm, y_mm, x_mm = (
         (np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)
     )
-    z_mm = z_mm + 124.0 * who.height
+    z_mm = z_mm + 127.0 * who.height
     step = max(1, round(COARSE_MM / spacing_mm[1]))
     nodes = np.arange(-1, -(-size // step) + 2) * step
     y_nodes, x_nodes = y_mm[0] + nodes * spacing_mm[1], x_mm[0] + nodes * spacing_mm[2]
