@@ -90,9 +90,10 @@ def plan(
     for route in routes:
         obstacle = _obstacle(route, attributes, sender, peer, applicability)
         if not obstacle:
-            destinations = _destinations(route, peer)
-            if peer is None and SENDER in route.destinations:
-                obstacle = _unknown_sender(sender)
+            answered = peer if peer is not None and "store" in peer.offers else None
+            destinations = _destinations(route, answered)
+            if answered is None and SENDER in route.destinations:
+                obstacle = _no_way_back(sender, peer)
             if destinations or not route.destinations:
                 shared = _add(steps, route, destinations)
                 obstacle = obstacle or shared
@@ -162,7 +163,9 @@ def _obstacle(
     return ""
 
 
-def _unknown_sender(sender: Sender) -> str:
+def _no_way_back(sender: Sender, peer: Peer | None) -> str:
+    if peer is not None:
+        return f"nothing goes to the sender: the peer '{peer.name}' does not offer \"store\""
     return (
         f"nothing goes to the sender: '{sender.ae_title}' at {sender.address} is not a "
         f"configured peer: add [[peer]] with its AE title, host and port"

@@ -93,6 +93,16 @@ def test_an_unknown_sender_is_told_with_what_to_add():
     )
 
 
+def test_a_sender_that_takes_no_objects_is_told():
+    result = planned(a_route(), peers=[a_peer(offers=frozenset({"query"}))])
+
+    assert result == Plan(
+        reasons=(
+            "route 'lungs': nothing goes to the sender: the peer 'pacs' does not offer \"store\"",
+        )
+    )
+
+
 def test_an_unknown_sender_does_not_keep_results_from_the_others():
     result = planned(
         a_route(destinations=("@sender", "archive")), sender=Sender(ae_title="CT1", address="x")
