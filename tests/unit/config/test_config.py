@@ -140,6 +140,10 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
             "node, receive, complete, engine, results, deliver, peer, route",
         ),
         ("node = 3", "node is 3: a table is wanted"),
+        (
+            "[node.port]\nx = 1",
+            "node.port is a table: whole number from 0 to 65535 is wanted",
+        ),
         ("peer = 3", "peer is 3: a list of tables is wanted"),
         ("peer = [3]", "peer[0] is 3: a table is wanted"),
         ("[node]\nport = -1", "node.port is -1: whole number from 0 to 65535 is wanted"),

@@ -22,6 +22,8 @@ from dicom_node.decide.pattern import PatternError, read_pattern
         ("[^a-z]", "abc", False),
         ("[A-C]x", "bX", True),
         ("[]-]", "a-b", True),
+        (r"[\d.]mm", "5mm", True),
+        (r"^[\W]$", "a", False),
         (r"1\.5", "125", False),
         ("(?:thin|thick) slice", "thick slice", True),
         ("(ab)*c", "ababc", True),
