@@ -39,8 +39,12 @@ STORE_STATUSES: Mapping[int, str] = MappingProxyType(
         "comes again with the same bytes.",
         0x0110: "The disk or the catalog failed, or the node itself. Try again.",
         0x0111: "The SOP Instance UID is here already, with other bytes. The first one is kept.",
+        0x0117: "The Affected SOP Instance UID is no UID.",
+        0x0122: "The SOP Class of the command is not that of the presentation context.",
         0x0124: "The peer's `may` does not hold `store`.",
-        0xA700: "Disk space is below `min_free_gib`, or the disk is full. Try again later.",
+        0x0212: "The command lacks the Affected SOP Instance UID, or its data set.",
+        0xA700: "Disk space is below `min_free_gib`, or the disk is full: try again later. Or the "
+        "object is larger than `max_object_gib`.",
         0xA900: "A UID is missing or no UID, or class or instance differ from the command.",
         0xC000: "No data set, one that ends early, is deflated, or has too few pixels.",
     }
