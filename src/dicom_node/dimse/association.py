@@ -269,7 +269,7 @@ class Acceptor:
             answer = refusal(command, context)
             if answer is None:
                 self._storing = Storing(
-                    self._house.receiver,
+                    self._house.receiver.begin,
                     self._store_request(command, context),
                     self._house.limits.object_bytes,
                 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dicom_node.dimse import status
 from dicom_node.dimse.answers import asked
 from dicom_node.dimse.command import Command
-from dicom_node.dimse.contract import Receiver, Sink, StoreAnswer, StoreRequest
+from dicom_node.dimse.contract import Sink, StoreAnswer, StoreRequest
 from dicom_node.dimse.part10 import file_head
 from dicom_node.dimse.pdu import AnsweredContext, ProtocolError
 from dicom_node.domain.identifiers import is_uid
@@ -36,12 +36,17 @@ def refusal(command: Command, context: AnsweredContext) -> StoreAnswer | None:
 class Storing:
     """The object on its way in; once it is refused, its bytes are dropped as they come."""
 
-    def __init__(self, receiver: Receiver, request: StoreRequest, object_bytes: int) -> None:
+    def __init__(
+        self,
+        begin: Callable[[StoreRequest], Sink | StoreAnswer],
+        request: StoreRequest,
+        object_bytes: int,
+    ) -> None:
         self._object_bytes = object_bytes
         self._size = 0
         self._sink: Sink | None = None
         self._answer: StoreAnswer | None = None
-        opened = asked(lambda: receiver.begin(request))
+        opened = asked(lambda: begin(request))
         if isinstance(opened, StoreAnswer):
             self._answer = opened
             return

@@ -1,0 +1,48 @@
+"""How an operation with a peer ended, as a value; whether to try again is judged elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dicom_node.dimse.contract import Rejection
+
+
+class Phase(StrEnum):
+    """Where an operation ended."""
+
+    CONNECT = "connect"  # no TCP connection
+    REJECT = "reject"  # A-ASSOCIATE-RJ
+    ABORT = "abort"  # A-ABORT, or the connection was closed
+    TIMEOUT = "timeout"  # no answer in time
+    NO_CONTEXT = "no-context"  # the peer accepts no presentation context for it
+    OBJECT = "object"  # our own object cannot be read or converted
+    STATUS = "status"  # the peer answered with a status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The facts. status: None unless phase is STATUS. comment: the peer's Error Comment.
+
+    detail: what happened, in words. rejection: the peer's, if phase is REJECT.
+    """
+
+    phase: Phase
+    status: int | None = None
+    comment: str = ""
+    detail: str = ""
+    rejection: Rejection | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the peer answered with success, not with a warning (PS3.7 Annex C)."""
+        return self.status == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long to wait for a peer. answer_s: for each response, or each piece of an answer."""
+
+    connect_s: float = 10.0
+    associate_s: float = 30.0
+    answer_s: float = 60.0
