@@ -217,11 +217,11 @@ def _segmentation(
         software_versions=_versions(identity),
         device_serial_number=_plain(settings.device_serial_number, _LO),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        pixel_measures=_pixel_measures(sources),
         omit_empty_frames=settings.omit_empty_frames and bool(labels.any()),
         content_label="SEGMENTATION",
         content_creator_name=_plain(settings.content_creator, _LO) or None,
     )
+    _complete_pixel_measures(encoded, sources)
     if len(images) < len(sources):
         _refer_to_all(encoded, sources)
     if sources[0].BodyPartExamined:
@@ -243,8 +243,8 @@ def _refer_to_all(encoded: Dataset, sources: Sequence[Dataset]) -> None:
             references.append(item)
 
 
-def _pixel_measures(sources: Sequence[Dataset]) -> highdicom.PixelMeasuresSequence:
-    """Spacing as in the source; the distance between slices from their positions."""
+def _complete_pixel_measures(encoded: Dataset, sources: Sequence[Dataset]) -> None:
+    """Slice thickness where the source says none, and the distance between slices in any case."""
     first, last = sources[0], sources[-1]
     span = np.subtract(
         [float(v) for v in last.ImagePositionPatient],
@@ -252,11 +252,9 @@ def _pixel_measures(sources: Sequence[Dataset]) -> highdicom.PixelMeasuresSequen
     )
     apart = float(np.linalg.norm(span)) / max(len(sources) - 1, 1)
     thickness = float(first.SliceThickness or 0) or apart or 1.0
-    return highdicom.PixelMeasuresSequence(
-        pixel_spacing=[float(v) for v in first.PixelSpacing],
-        slice_thickness=thickness,
-        spacing_between_slices=round(apart, 6) or thickness,
-    )
+    measures = encoded.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SliceThickness = format_number_as_ds(thickness)
+    measures.SpacingBetweenSlices = format_number_as_ds(round(apart, 6) or thickness)
 
 
 def _complete(
@@ -301,9 +299,10 @@ def _equipment(identity: AlgorithmIdentity, content_at: datetime) -> Dataset:
 
 
 def _versions(identity: AlgorithmIdentity) -> list[str]:
-    versions = (f"dicom-node {__version__}", f"{identity.tool_id} {identity.version}")
+    """Tool, digest, node: the digest has 64 characters and some readers count a pad after it."""
     digest = identity.digest.removeprefix("sha256:")
-    return [_plain(v, _LO) for v in (*versions, digest) if v]
+    versions = (f"{identity.tool_id} {identity.version}", digest, f"dicom-node {__version__}")
+    return [_plain(v, _LO) for v in versions if v]
 
 
 def _fix_generated_uids(encoded: Dataset, sop_instance_uid: str) -> None:
