@@ -270,7 +270,7 @@ class Peer(Section):
         default=(),
         strict=False,
         description="Addresses it may call from, such as `10.1.0.0/16`. Empty: its `host`, where "
-        "that is an IP address; from anywhere, where it is a name.",
+        "that is an IP address or localhost; from anywhere, where it is another name.",
     )
     may: frozenset[Asked] = Field(
         default=frozenset({"store"}),

@@ -106,7 +106,8 @@ def resolve_sender(sender: Sender, peers: Sequence[Peer]) -> Peer | None:
     """The configured peer with the sender's AE title, at the sender's address.
 
     A peer's networks decide; a peer without them is looked for at its host, where that is an IP
-    address, and anywhere, where it is a name. Of several, one with networks or that host wins.
+    address or localhost, and anywhere, where it is another name (names are not looked up). Of
+    several, one with networks or that host wins.
     """
     titled = [p for p in peers if p.ae_title.strip() == sender.ae_title.strip()]
     for exact in (True, False):
@@ -122,6 +123,8 @@ def _is_at(peer: Peer, address: str, *, exact: bool) -> bool:
         return found is not None and any(
             found in ipaddress.ip_network(network, strict=False) for network in peer.networks
         )
+    if peer.host.lower() == "localhost":
+        return found is not None and found.is_loopback
     host = _address(peer.host)
     if host is None:
         return peer.host == address or not exact

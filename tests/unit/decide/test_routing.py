@@ -154,6 +154,9 @@ def test_routes_with_other_results_have_steps_of_their_own():
         ([a_peer("a", networks=("2001:db8::/32",))], "2001:db8::1", "a"),
         ([a_peer("a", networks=("10.0.0.0/8",))], "2001:db8::1", None),
         ([a_peer("a", networks=("10.0.0.0/8",))], "not an address", None),
+        ([a_peer("a", host="localhost")], "127.0.0.1", "a"),
+        ([a_peer("a", host="localhost")], "::1", "a"),
+        ([a_peer("a", host="localhost")], "10.0.0.5", None),
         ([], "10.0.0.5", None),
     ],
 )
