@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dicom_node.catalog import Catalog
 from dicom_node.cli.common import EXIT_FAILED, complain, config_option, json_option, print_json
 from dicom_node.cli.opened import open_catalog
 from dicom_node.config.load import load
@@ -30,24 +31,12 @@ def retry(what: str, config_path: Path | None, as_json: bool) -> int:
     WHAT is a UID (study, series, instance or result), an accession number or a patient ID.
     """
     config = load(config_path)
-    catalog = open_catalog(config)
-    now = SystemClock().now()
-    events: list[e.Event] = []
-    for series in catalog.views.find_series(what):
-        steps = catalog.views.steps(series.series_uid)
-        events += [
-            e.StepReset(at=now, step_id=step.step_id)
-            for step in steps
-            if step.state in _STEPS and step.revision == series.revision
-        ]
-        for result in catalog.views.results(series.series_uid):
-            events += [
-                e.DeliveryReset(at=now, delivery_id=delivery.delivery_id)
-                for delivery in catalog.views.deliveries(result.sop_instance_uid)
-                if delivery.state in _DELIVERIES
-            ]
-    if events:
-        Journal(catalog, bells.Bell(config.data_dir)).commit(*events)
+    with open_catalog(config) as catalog:
+        events = _resets(catalog, what, SystemClock().now())
+        if events:
+            bell = bells.Bell(config.data_dir)
+            Journal(catalog, bell).commit(*events)
+            bell.close()
     steps_reset = sum(isinstance(event, e.StepReset) for event in events)
     counts = {"steps": steps_reset, "deliveries": len(events) - steps_reset}
     if as_json:
@@ -57,3 +46,20 @@ def retry(what: str, config_path: Path | None, as_json: bool) -> int:
     else:
         complain(f"nothing of {what} has failed")
     return 0 if events else EXIT_FAILED
+
+
+def _resets(catalog: Catalog, what: str, now: float) -> list[e.Event]:
+    events: list[e.Event] = []
+    for series in catalog.views.find_series(what):
+        events += [
+            e.StepReset(at=now, step_id=step.step_id)
+            for step in catalog.views.steps(series.series_uid)
+            if step.state in _STEPS and step.revision == series.revision
+        ]
+        for result in catalog.views.results(series.series_uid):
+            events += [
+                e.DeliveryReset(at=now, delivery_id=delivery.delivery_id)
+                for delivery in catalog.views.deliveries(result.sop_instance_uid)
+                if delivery.state in _DELIVERIES
+            ]
+    return events

@@ -24,9 +24,9 @@ _MARKS = {"COMPLETE": "green", "RECEIVING": "cyan", "INCOMPLETE": "red", "HELD":
 @click.option("--limit", default=20, show_default=True, help="How many series, newest first.")
 def status(config_path: Path | None, as_json: bool, limit: int) -> None:
     """What the node has received, made and delivered; also while it runs."""
-    catalog = open_catalog(load(config_path))
-    rows = [_row(catalog, series) for series in catalog.views.all_series(limit)]
-    counts, unhappy = catalog.views.counts(), catalog.views.unhappy()
+    with open_catalog(load(config_path)) as catalog:
+        rows = [_row(catalog, series) for series in catalog.views.all_series(limit)]
+        counts, unhappy = catalog.views.counts(), catalog.views.unhappy()
     if as_json:
         print_json({"counts": counts, "needs_attention": dict(unhappy), "series": rows})
         return

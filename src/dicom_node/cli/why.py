@@ -25,7 +25,8 @@ def why(what: str, config_path: Path | None, as_json: bool) -> int:
     WHAT is a UID (study, series, instance or result), an accession number, a patient ID, or the AE
     title of a peer that was turned away.
     """
-    found = stories(open_catalog(load(config_path)), what)
+    with open_catalog(load(config_path)) as catalog:
+        found = stories(catalog, what)
     if as_json:
         print_json([_plain(story) for story in found])
         return 0 if found else EXIT_FAILED

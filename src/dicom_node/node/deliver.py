@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dicom_node.decide import retry
-from dicom_node.dimse.scu import StoreItem, StoreOutcome, Timeouts, store
+from dicom_node.dimse.scu import Phase, StoreItem, StoreOutcome, Timeouts, store
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import PeerError
 from dicom_node.domain.records import Delivery, Peer, Result
@@ -17,6 +17,7 @@ from dicom_node.node.journal import Journal
 from dicom_node.spool.store import Spool
 
 BATCH_MAX = 200  # instances in one association
+REJECTED_PERMANENTLY = 1
 
 Send = Callable[[Peer, Sequence[StoreItem], Callable[[StoreOutcome], None]], object]
 """send(peer, items, on_outcome): on_outcome is called once for every item that was tried."""
@@ -37,8 +38,6 @@ class Deliverer:
 
     def run_due(self, now: float) -> float | None:
         """Start a thread for each destination that something is due for."""
-        for name in [name for name, thread in self.busy.items() if not thread.is_alive()]:
-            del self.busy[name]
         claim = self.journal.catalog.claim_deliveries
         while due := claim(now=now, limit=BATCH_MAX, busy=frozenset(self.busy)):
             name = due[0][0].destination
@@ -47,7 +46,9 @@ class Deliverer:
             )
             self.busy[name] = thread
             thread.start()
-        return self.journal.catalog.views.next_delivery_due() if not self.busy else None
+        due_at = self.journal.catalog.views.next_delivery_due()
+        busy = due_at is not None and due_at <= now  # its destination is: the thread will ring
+        return None if busy else due_at
 
     def finish(self, seconds: float) -> None:
         """Wait for what is under way."""
@@ -77,6 +78,7 @@ class Deliverer:
             for delivery in list(waiting.values()):
                 self._ended(delivery, lost)
         finally:
+            del self.busy[name]  # before the bell: who wakes must find the destination free
             self.wake()
 
     def _item(self, result: Result) -> StoreItem:
@@ -107,8 +109,12 @@ class Deliverer:
 
 
 def attempt_of(outcome: StoreOutcome) -> retry.Attempt:
-    """What the network says, as the judgment wants it."""
-    return retry.Attempt(status=outcome.status, permanent=outcome.permanent, detail=outcome.comment)
+    """What the network says, as the judgment wants it: PS3.8 Table 9-21 for rejections."""
+    never = outcome.phase in (Phase.NO_CONTEXT, Phase.OBJECT) or (
+        outcome.rejection is not None and outcome.rejection.result == REJECTED_PERMANENTLY
+    )
+    said = "; ".join(text for text in (outcome.detail, outcome.comment) if text)
+    return retry.Attempt(status=outcome.status, permanent=never, detail=said)
 
 
 def sender(ae_title: str, timeouts: Timeouts) -> Send:
@@ -118,7 +124,7 @@ def sender(ae_title: str, timeouts: Timeouts) -> Send:
         peer: Peer, items: Sequence[StoreItem], on_outcome: Callable[[StoreOutcome], None]
     ) -> object:
         return store(
-            peer, calling_ae=ae_title, items=items, on_outcome=on_outcome, timeouts=timeouts
+            peer=peer, calling_ae=ae_title, items=items, on_outcome=on_outcome, timeouts=timeouts
         )
 
     return send

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node.catalog import Catalog
@@ -76,12 +77,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _follow_parent(end: object) -> None:
+def _follow_parent(end: Callable[[], None]) -> None:
     """Blocks on standard input; its end is the end of the supervisor."""
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):
         pass
-    if callable(end):
-        end()
+    end()
 
 
 if __name__ == "__main__":

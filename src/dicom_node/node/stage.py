@@ -34,3 +34,4 @@ def run(
         wait = MAX_WAIT_S if due is None else due - clock.now()
         if not stop.is_set() and wait > 0:
             listener.wait(wait)
+    listener.close()
