@@ -1,0 +1,1 @@
+"""The tools: arrays in, results out; DICOM and the network are other rooms' business."""

@@ -35,14 +35,16 @@ class CleanUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Pieces:
-    """The pieces of one side, the largest first.
+    """The pieces of one side.
 
-    numbers: 0 = none, else 1.. [slice, row, column]; ml, centre_x (column index): one a piece.
+    numbers: 0 = none, else 1.. [slice, row, column]; ml, centre_x (column index): by number.
+    largest: the number of the largest piece, 0 when there is none.
     """
 
     numbers: NDArray[np.uint32]
     ml: NDArray[np.float64]
     centre_x: NDArray[np.float64]
+    largest: int
 
 
 def cleaned(
@@ -75,7 +77,9 @@ def cleaned(
 
 def measured(labels_zyx: NDArray[np.uint8], voxel_ml: float) -> tuple[Measurement, ...]:
     """The volume of each lung that was found."""
-    voxels = np.bincount(labels_zyx.ravel(), minlength=3)
+    voxels = np.zeros(3, np.int64)
+    for plane in labels_zyx:
+        voxels += np.bincount(plane.ravel(), minlength=3)
     return tuple(
         Measurement(name=VOLUME, value=round(float(n) * voxel_ml, 2), unit=MILLILITRE, segment=side)
         for side, n in ((RIGHT, voxels[RIGHT]), (LEFT, voxels[LEFT]))
@@ -120,19 +124,27 @@ def _anatomical(labels: NDArray[np.uint8], voxel_ml: float, limits: CleanUp) -> 
 
 def _pieces(mask: NDArray[np.bool_], voxel_ml: float) -> _Pieces:
     joined = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
-    numbers = sitk.GetArrayFromImage(sitk.RelabelComponent(joined)).astype(np.uint32, copy=False)
-    sizes = np.bincount(numbers.ravel())
+    numbers = sitk.GetArrayFromImage(joined)
+    del joined
+    sizes = np.zeros(int(numbers.max()) + 1, np.int64)
     sums = np.zeros(len(sizes))
-    for x in range(numbers.shape[2]):  # column by column: no array of coordinates
-        sums += x * np.bincount(numbers[:, :, x].ravel(), minlength=len(sizes))
-    sizes[0] = max(sizes[0], 1)
-    return _Pieces(numbers=numbers, ml=(sizes * voxel_ml).astype(np.float64), centre_x=sums / sizes)
+    for x in range(numbers.shape[2]):  # column by column: bincount makes 8 bytes of every voxel
+        voxels = np.bincount(numbers[:, :, x].ravel(), minlength=len(sizes))
+        sizes += voxels
+        sums += x * voxels
+    sizes[0] = 0
+    return _Pieces(
+        numbers=numbers,
+        ml=(sizes * voxel_ml).astype(np.float64),
+        centre_x=sums / np.maximum(sizes, 1),
+        largest=int(sizes.argmax()),
+    )
 
 
 def _kept(pieces: _Pieces, piece_ml: float) -> NDArray[np.bool_]:
     """Which pieces stay: the largest, and all that are large; number 0 is no piece."""
     kept = pieces.ml >= piece_ml
-    kept[1:2] = True
+    kept[pieces.largest] = True
     kept[0] = False
     return kept
 
@@ -140,7 +152,7 @@ def _kept(pieces: _Pieces, piece_ml: float) -> NDArray[np.bool_]:
 def _touching(pieces: _Pieces, other: NDArray[np.bool_]) -> list[int]:
     """Numbers of the pieces, but the largest, that have a face in common with `other`."""
     found: set[int] = set()
-    z, y, x = np.nonzero(pieces.numbers > 1)
+    z, y, x = np.nonzero((pieces.numbers > 0) & (pieces.numbers != pieces.largest))
     numbers = pieces.numbers[z, y, x]
     for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1), (2, -1)):
         at = [z, y, x]
@@ -151,9 +163,10 @@ def _touching(pieces: _Pieces, other: NDArray[np.bool_]) -> list[int]:
 
 def _middle(sides: dict[int, _Pieces]) -> float | None:
     """The column between the largest pieces of both sides."""
-    if any(len(pieces.ml) < 2 for pieces in sides.values()):
+    right, left = sides[RIGHT], sides[LEFT]
+    if not right.largest or not left.largest:
         return None
-    return float(sides[RIGHT].centre_x[1] + sides[LEFT].centre_x[1]) / 2
+    return float(right.centre_x[right.largest] + left.centre_x[left.largest]) / 2
 
 
 def _beyond(centre_x: float, middle: float | None, side: int) -> bool:
@@ -164,9 +177,9 @@ def _beyond(centre_x: float, middle: float | None, side: int) -> bool:
 
 
 def _mirrored(sides: dict[int, _Pieces]) -> bool:
-    if _middle(sides) is None:
-        return False
-    return bool(sides[RIGHT].centre_x[1] > sides[LEFT].centre_x[1])
+    """Whether the largest pieces lie the wrong way round."""
+    middle, right = _middle(sides), sides[RIGHT]
+    return middle is not None and bool(right.centre_x[right.largest] > middle)
 
 
 def _fill_small_holes(labels: NDArray[np.uint8], side: int, most_pixels: float) -> None:
@@ -180,7 +193,9 @@ def _fill_small_holes(labels: NDArray[np.uint8], side: int, most_pixels: float) 
     around[:, :-1] = shown != side
     flat = sitk.GetImageFromArray(around.reshape(-1, columns))  # all of them in one image
     numbers = sitk.GetArrayFromImage(sitk.ConnectedComponent(flat)).reshape(around.shape)[:, :-1]
-    small = np.bincount(numbers.ravel()) < most_pixels
+    pieces = int(numbers.max()) + 1
+    sizes = sum(np.bincount(plane.ravel(), minlength=pieces) for plane in numbers)
+    small = np.less(sizes, most_pixels)
     small[0] = False
     for edge in (numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]):
         small[np.unique(edge)] = False

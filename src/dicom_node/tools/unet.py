@@ -100,11 +100,17 @@ def paste(logits: Tensor, box: Box, labels: Tensor) -> None:
     """
     rows, columns = labels.shape[-2:]
     size = (box.bottom - box.top, box.right - box.left)
-    full = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    above = (logits[:, 1:] - logits[:, :1]).contiguous()  # class 0, the background, is at zero
+    above = F.interpolate(above, size=size, mode="bilinear", align_corners=False)
     r0, r1 = max(box.top, 0), min(box.bottom, rows)
     c0, c1 = max(box.left, 0), min(box.right, columns)
-    shown = full[..., r0 - box.top : r1 - box.top, c0 - box.left : c1 - box.left]
-    labels[..., r0:r1, c0:c1] = shown.argmax(dim=1).to(labels.dtype)
+    above = above[..., r0 - box.top : r1 - box.top, c0 - box.left : c1 - box.left]
+    shown = labels[..., r0:r1, c0:c1]
+    shown.zero_()
+    best = torch.zeros_like(above[:, 0])
+    for k in range(above.shape[1]):  # torch's argmax takes ten times as long
+        shown.masked_fill_(above[:, k] > best, k + 1)
+        torch.maximum(best, above[:, k], out=best)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
