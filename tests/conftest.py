@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +20,29 @@ from dicom_node.dimse.scp import (
     serve_storage,
 )
 from dicom_node.spool.store import Incoming, Spool, Stored
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say at the very end what was not run, and for lack of what."""
+    yield
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] += 1
+    if reasons:
+        terminalreporter.section("not run")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count:5d}  {reason}")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real CT series (test/, train/, quirks/); skips where there is none."""
+    folder = os.environ.get("DICOM_NODE_REAL_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("no real CT series: DICOM_NODE_REAL_DATA names no folder")
+    return Path(folder)
 
 
 class SpoolSink:
