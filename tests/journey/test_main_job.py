@@ -157,7 +157,7 @@ def test_a_pacs_that_is_busy_is_asked_again_until_it_takes_the_result(start_node
     send_series(node.address, objects=series, **FROM_PACS)
     assert pacs.wait_for(1, 60)
     node.wait(lambda: "pacs has it" in node.why(series[0].SeriesInstanceUID))
-    assert [a.status for a in pacs.attempts] == [0xA700, 0xA700, 0]
+    assert [a.times for a in pacs.attempts] == [1, 2, 3]
 
 
 def test_a_permanent_refusal_waits_for_a_person_and_retry_sends_again(start_node, pacs):
