@@ -31,6 +31,26 @@ class Fault:
     bytes_per_s: float | None = None
 
 
+class _Link:
+    """Both sockets of one connection; whoever closes first decides how."""
+
+    def __init__(self, client: socket.socket, server: socket.socket, fault: Fault) -> None:
+        self.client, self.server, self.fault = client, server, fault
+        self._lock = threading.Lock()
+        self._closed = False
+        for each in (client, server):
+            each.settimeout(None)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self, *, reset: bool) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        _close(self.client, reset=reset)
+        _close(self.server, reset=reset)
+
+
 class FaultProxy:
     """Listens on 127.0.0.1 from `with` to the end of its block; `fault` holds for new connections.
 
@@ -43,7 +63,7 @@ class FaultProxy:
         self.passed = [0, 0]
         self._target = target
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._open: list[socket.socket] = []
+        self._links: list[_Link] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -75,9 +95,9 @@ class FaultProxy:
     def cut_all(self, *, reset: bool = False) -> None:
         """Close every connection that is open now."""
         with self._lock:
-            sockets, self._open = self._open, []
-        for each in sockets:
-            _close(each, reset=reset)
+            links, self._links = self._links, []
+        for link in links:
+            link.close(reset=reset)
 
     def _start(self, work: object, *args: object) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)  # type: ignore[arg-type]
@@ -100,16 +120,16 @@ class FaultProxy:
             except OSError:
                 _close(client, reset=True)
                 continue
-            server.settimeout(None)
-            for each in (client, server):
-                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            link = _Link(client, server, fault)
             with self._lock:
-                self._open += [client, server]
-            self._start(self._pump, client, server, fault, 0)
-            self._start(self._pump, server, client, fault, 1)
+                self._links.append(link)
+            self._start(self._pump, link, 0)
+            self._start(self._pump, link, 1)
 
-    def _pump(self, source: socket.socket, sink: socket.socket, fault: Fault, way: int) -> None:
-        """Pass bytes on until either end closes, or the fault comes."""
+    def _pump(self, link: _Link, way: int) -> None:
+        """Pass bytes to the server (way 0) or back (1) until either end closes, or the fault."""
+        fault = link.fault
+        source, sink = (link.client, link.server)[:: -1 if way else 1]
         left = fault.cut_after_bytes if way == int(fault.of_answers) else None
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
@@ -124,9 +144,7 @@ class FaultProxy:
                         if fault.stall:
                             self._ended.wait()
                         break
-        reset = fault.reset and left == 0
-        _close(sink, reset=reset)
-        _close(source, reset=reset)
+        link.close(reset=fault.reset and left == 0)
 
 
 def _close(connection: socket.socket, *, reset: bool) -> None:
