@@ -45,8 +45,12 @@ class RunningNode:
     stop: Callable[[], None]
 
 
-def start(config: Config, *, config_path: Path | None = None) -> RunningNode:
+def start(
+    config: Config, *, config_path: Path | None = None, log_to: IO[str] | None = None
+) -> RunningNode:
     """Start every stage. config_path: what the performers load again; None for the defaults.
+
+    log_to: a file for the log of the performers; standard error without it.
 
     Raises ConfigurationError (a mistake that only shows now, the port or the data folder taken),
     ToolError (a model that cannot be used) and CatalogError.
@@ -74,6 +78,7 @@ def start(config: Config, *, config_path: Path | None = None) -> RunningNode:
         journal=journal,
         clock=clock,
         stop=stop,
+        log_to=log_to,
     )
     threads.append(threading.Thread(target=supervisor.run, name="supervisor"))
     for thread in threads:

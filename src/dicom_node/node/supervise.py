@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 from dicom_node.domain import events as e
 from dicom_node.domain.records import Step
@@ -43,6 +44,7 @@ class Supervisor:
     journal: Journal
     clock: Clock
     stop: threading.Event
+    log_to: IO[str] | None = None
     children: list[_Child] = field(default_factory=list)
 
     def run(self) -> None:
@@ -70,6 +72,7 @@ class Supervisor:
             child.process = subprocess.Popen(
                 [sys.executable, *self.command, str(child.number), *self.arguments],
                 stdin=subprocess.PIPE,
+                stderr=self.log_to,
             )
             child.started_at = now
 
