@@ -241,3 +241,23 @@ def test_odd_sources_make_objects_without_errors(
     tmp_path: Path, body: Volume, header: Header
 ) -> None:
     assert complaints(make(tmp_path, body, header=header).path) == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("test/lidc-0001-part", "test/lungdx-a0001", "test/cmb-crc-01068", "test/lung1-001"),
+        *("quirks/cerr-hn-511", "quirks/ibsi-phantom-one-lung", "quirks/head-c3n"),
+    ],
+)
+def test_results_on_real_series_lie_where_they_were_put(
+    real_data: Path, tmp_path: Path, name: str
+) -> None:
+    paths = sorted(p for p in (real_data / name).iterdir() if p.is_file())
+    made = segment(tmp_path, paths)
+    np.testing.assert_array_equal(seen_by_dcmqi(made, tmp_path / "out"), made.labels)
+    # what the source itself lacks about the patient stays lacking
+    inherited = ("Module=<Patient>", "Patient's", "Study")
+    ours = [line for line in complaints(made.path) if not any(w in line for w in inherited)]
+    assert ours == []

@@ -112,7 +112,7 @@ def locate(data: Buffer, transfer_syntax: str | None = None) -> Located:
         explicit = _is_vr(data[start + 4 : start + 6])
         transfer_syntax = EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
     if transfer_syntax == DEFLATED:
-        data, start = _inflated(data[start:]), 0
+        data, start = _inflated(data[start : start + MAX_HEADER_BYTES]), 0
     coding = Coding(transfer_syntax != IMPLICIT_LITTLE, transfer_syntax == EXPLICIT_BIG)
     return Located(data=data, start=start, transfer_syntax=transfer_syntax, coding=coding)
 
