@@ -1,0 +1,515 @@
+"""How fast, and at what cost, receivers take CT slices: ours, stock pynetdicom, DCMTK, Orthanc.
+
+One sender for all: a process of its own, PDUs encoded before the clock starts, each instance waits
+for its response. Receivers take turns in every round. CPU is user + system time of the receiver's
+process tree from /proc, read before the associations are released. A round counts only if every
+data set is found afterwards, byte for byte, in what the receiver wrote.
+
+The table is printed as Markdown; absolute numbers depend on the machine, ratios less so.
+"""
+
+# ruff: noqa: PLC0415  # a receiver's process imports only what that receiver needs
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pynetdicom import AE, build_context, evt
+from pynetdicom.dsutils import encode
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    MaximumLengthNotification,
+)
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
+NAMES = {
+    "node": "dicom-node: checks, fdatasync, folder fsync, catalog FULL, before each answer",
+    "spool": "dicom-node: fdatasync and folder fsync before each answer, no catalog",
+    "pynetdicom": "pynetdicom, event.dataset and save_as, defaults, no sync",
+    "storescp": "DCMTK storescp, largest PDU, no sync",
+    "orthanc": "Orthanc, default storage",
+}
+PROGRAMS = {"storescp": "/usr/bin/storescp", "orthanc": "/usr/sbin/Orthanc"}
+HERE = Path(__file__).resolve()
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def data_sets(count: int) -> list[bytes]:
+    """Synthetic CT slices of 512 x 512, noisy as real ones, each with its own UID and position."""
+    noise = np.random.default_rng(1).normal(40, 25, (512, 512 + count)).astype("<i2")
+    encoded = []
+    for number in range(count):
+        image = Dataset()
+        image.SOPClassUID, image.SOPInstanceUID = CT, f"1.2.826.0.1.3680043.2.3.{number + 1}"
+        image.StudyDate, image.Modality, image.PatientName = "20240101", "CT", "Phantom^Bench"
+        image.PatientID, image.StudyInstanceUID = "BENCH", "1.2.826.0.1.3680043.2.4"
+        image.SeriesInstanceUID, image.InstanceNumber = "1.2.826.0.1.3680043.2.5", number + 1
+        image.FrameOfReferenceUID = "1.2.826.0.1.3680043.2.6"
+        image.ImagePositionPatient = [-180, -180, number]
+        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.Rows = image.Columns = 512
+        image.PixelSpacing, image.SliceThickness = [0.7, 0.7], 1
+        image.BitsAllocated = image.BitsStored = 16
+        image.HighBit, image.PixelRepresentation = 15, 1
+        image.RescaleIntercept, image.RescaleSlope, image.RescaleType = 0, 1, "HU"
+        image.add_new("PixelData", "OW", noise[:, number : number + 512].tobytes())
+        encoded.append(encode(image, False, True))
+    return encoded
+
+
+# --- the sender -----------------------------------------------------------------------------------
+
+
+def associate_rq() -> bytes:
+    request = A_ASSOCIATE()
+    request.application_context_name = "1.2.840.10008.3.1.1.1"
+    request.calling_ae_title, request.called_ae_title = "BENCH", "RECEIVER"
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received = 131072
+    implementation.implementation_class_uid = "1.2.826.0.1.3680043.2.7"
+    request.user_information = [length, implementation]
+    context = build_context(CT, [EXPLICIT])
+    context.context_id = 1
+    request.presentation_context_definition_list = [context]
+    encoded = A_ASSOCIATE_RQ()
+    encoded.from_primitive(request)
+    return encoded.encode()
+
+
+def message(number: int, data_set: bytes, max_pdu: int) -> bytes:
+    """A C-STORE request as its PDUs."""
+
+    def element(tag: int, value: bytes) -> bytes:
+        return struct.pack("<HHI", 0, tag, len(value)) + value
+
+    def uid(text: str) -> bytes:
+        return text.encode() + b"\0" * (len(text) % 2)
+
+    body = element(0x0002, uid(CT)) + element(0x0100, struct.pack("<H", 1))
+    body += element(0x0110, struct.pack("<H", number % 65535)) + element(0x0700, bytes(2))
+    body += element(0x0800, struct.pack("<H", 1))
+    body += element(0x1000, uid(f"1.2.826.0.1.3680043.2.3.{number + 1}"))
+    command = element(0, struct.pack("<I", len(body))) + body
+    pieces = []
+    for data, control in ((command, 1), (data_set, 0)):
+        room = max_pdu - 6
+        for start in range(0, len(data), room):
+            piece = data[start : start + room]
+            last = 2 if start + room >= len(data) else 0
+            length = len(piece) + 2
+            head = struct.pack(">BxIIBB", 4, length + 4, length, 1, control | last)
+            pieces.append(head + piece)
+    return b"".join(pieces)
+
+
+class Sender:
+    """One association of the sender."""
+
+    def __init__(self, port: int, work: list[tuple[int, bytes]]) -> None:
+        self.socket = connected(port)
+        self.socket.sendall(associate_rq())
+        kind, body = self.receive()
+        if kind != 2:
+            raise SystemExit(f"the receiver answered the association request with PDU {kind}")
+        at = body.index(b"\x51\x00\x00\x04", 68)
+        max_pdu = min(int.from_bytes(body[at + 4 : at + 8], "big") or 131072, 131072)
+        self.messages = [message(number, data, max_pdu) for number, data in work]
+        self.waits_s: list[float] = []
+        self.failures = 0
+
+    def receive(self) -> tuple[int, bytes]:
+        header = self.exactly(6)
+        return header[0], self.exactly(int.from_bytes(header[2:], "big"))
+
+    def exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = self.socket.recv(count - len(data))
+            if not more:
+                raise SystemExit("the receiver closed the connection")
+            data += more
+        return data
+
+    def run(self) -> None:
+        for one in self.messages:
+            self.socket.sendall(one)
+            sent_at = time.perf_counter()
+            _, body = self.receive()
+            self.waits_s.append(time.perf_counter() - sent_at)
+            self.failures += status_of(body[6:]) != 0
+
+    def release(self) -> None:
+        self.socket.sendall(bytes([5, 0, 0, 0, 0, 4, 0, 0, 0, 0]))
+        self.receive()
+        self.socket.close()
+
+
+def connected(port: int) -> socket.socket:
+    until = time.monotonic() + 30
+    while True:
+        try:
+            connection = socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
+
+
+def status_of(command: bytes) -> int:
+    offset = 0
+    while offset < len(command):
+        _, tag, length = struct.unpack_from("<HHI", command, offset)
+        if tag == 0x0900:
+            return int.from_bytes(command[offset + 8 : offset + 10], "little")
+        offset += 8 + length
+    return -1
+
+
+def send(port: int, instances: int, associations: int) -> None:
+    """The sender's process: ready, go, result, end."""
+    work = list(enumerate(data_sets(instances)))
+    senders = [Sender(port, work[i::associations]) for i in range(associations)]
+    say("ready")
+    sys.stdin.readline()
+    threads = [threading.Thread(target=one.run) for one in senders]
+    began_at, cpu_s = time.perf_counter(), time.process_time()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    waits_s = [wait for one in senders for wait in one.waits_s]
+    result = {
+        "seconds": time.perf_counter() - began_at,
+        "sender_cpu_s": time.process_time() - cpu_s,
+        "answers": len(waits_s),
+        "failures": sum(one.failures for one in senders),
+        "median_wait_ms": statistics.median(waits_s) * 1000 if waits_s else 0.0,
+    }
+    say(json.dumps(result))
+    sys.stdin.readline()
+    for one in senders:
+        one.release()
+
+
+# --- the receivers --------------------------------------------------------------------------------
+
+
+def serve(kind: str, folder: Path, port: int) -> None:
+    """A receiver in Python, in a process of its own."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    close = serve_stock(folder, port) if kind == "pynetdicom" else serve_ours(kind, folder, port)
+    stop.wait()
+    close()
+
+
+def serve_stock(folder: Path, port: int) -> Callable[[], None]:
+    from pynetdicom import StoragePresentationContexts
+
+    def handle(event: evt.Event) -> int:
+        image = event.dataset
+        image.file_meta = event.file_meta
+        image.save_as(folder / f"{image.SOPInstanceUID}.dcm", enforce_file_format=True)
+        return 0
+
+    entity = AE("RECEIVER")
+    entity.supported_contexts = StoragePresentationContexts
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)]
+    )
+    return server.shutdown
+
+
+def serve_ours(kind: str, folder: Path, port: int) -> Callable[[], None]:
+    from dicom_node.dimse.scp import serve_storage
+    from dicom_node.spool.store import Spool
+
+    spool = Spool(folder / "spool")
+    if kind == "spool":
+        receiver: object = SpoolOnly(spool)
+    else:
+        receiver = whole_receiver(folder, spool)
+    server = serve_storage(ae_title="RECEIVER", host="127.0.0.1", port=port, receiver=receiver)
+    return lambda: server.stop(1)
+
+
+def whole_receiver(folder: Path, spool: object) -> object:
+    """The receiving stage of the node as it is: checks, header, catalog."""
+    from dicom_node.catalog import Catalog
+    from dicom_node.node.bell import Bell
+    from dicom_node.node.clock import SystemClock
+    from dicom_node.node.journal import Journal
+    from dicom_node.node.receive import Admission, StorageReceiver
+
+    admission = Admission(
+        ae_title="RECEIVER", peers=(), accept_unknown=True, min_free_bytes=0, quiet_s=60
+    )
+    journal = Journal(Catalog(folder / "catalog.sqlite"), Bell(folder))
+    return StorageReceiver(admission=admission, spool=spool, journal=journal, clock=SystemClock())
+
+
+class SpoolOnly:
+    """A receiver that stores, and remembers nothing."""
+
+    def __init__(self, spool: object) -> None:
+        self.spool = spool
+
+    def admit(self, request: object) -> int:
+        return 1
+
+    def begin(self, request: object) -> object:
+        from dicom_node.dimse.scp import StoreAnswer
+
+        incoming = self.spool.begin()
+
+        class Sink:
+            write = staticmethod(incoming.write)
+            abort = staticmethod(incoming.abort)
+
+            @staticmethod
+            def finish() -> StoreAnswer:
+                incoming.commit()
+                return StoreAnswer(status=0)
+
+        return Sink
+
+    def ended(self, association: int, how: str) -> None: ...
+
+    def echoed(self, request: object) -> None: ...
+
+
+def command_of(kind: str, folder: Path, port: int, associations: int) -> list[str]:
+    if kind == "storescp":
+        fork = ["--fork"] if associations > 1 else []
+        where = ["-od", str(folder), str(port)]
+        return [PROGRAMS[kind], *fork, "-aet", "RECEIVER", "-pdu", "131072", *where]
+    if kind == "orthanc":
+        configuration = folder / "orthanc.json"
+        settings = {
+            "StorageDirectory": str(folder / "storage"),
+            "IndexDirectory": str(folder / "storage"),
+            "DicomPort": port,
+            "DicomAet": "RECEIVER",
+            "HttpServerEnabled": False,
+            "RemoteAccessAllowed": False,
+        }
+        configuration.write_text(json.dumps(settings))
+        return [PROGRAMS[kind], str(configuration)]
+    return [
+        sys.executable,
+        str(HERE),
+        "--serve",
+        kind,
+        "--folder",
+        str(folder),
+        "--port",
+        str(port),
+    ]
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One receiver, once."""
+
+    receiver: str
+    associations: int
+    images_per_s: float
+    cpu_s_per_gb: float
+    user_s_per_gb: float
+    peak_mb: float
+    median_wait_ms: float
+
+
+def tree(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, todo = [], [pid]
+    while todo:
+        found.append(todo.pop())
+        todo += children.get(found[-1], [])
+    return found
+
+
+def cpu_s(pids: list[int]) -> tuple[float, float]:
+    """User and system seconds, children that have ended included."""
+    user = system = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        user += int(fields[11]) + int(fields[13])
+        system += int(fields[12]) + int(fields[14])
+    tick = os.sysconf("SC_CLK_TCK")
+    return user / tick, system / tick
+
+
+def peak_mb(pids: list[int]) -> float:
+    lines = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return sum(int(text.split("VmHWM:")[1].split()[0]) for text in lines) / 1024
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def measured(kind: str, associations: int, instances: int, where: Path) -> Round:
+    folder = Path(tempfile.mkdtemp(prefix=f"bench-{kind}-", dir=where))
+    port = free_port()
+    environment = os.environ | {"TCP_NODELAY": "1"}
+    receiver = subprocess.Popen(
+        command_of(kind, folder, port, associations),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    own = [sys.executable, str(HERE), "--send", str(port)]
+    sender = subprocess.Popen(
+        [*own, "--instances", str(instances), "--associations", str(associations)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        if sender.stdout.readline() != "ready\n":
+            raise SystemExit(f"{kind}: the sender could not associate")
+        before = cpu_s(tree(receiver.pid))
+        tell(sender, "go")
+        result = json.loads(sender.stdout.readline())
+        pids = tree(receiver.pid)
+        after, memory_mb = cpu_s(pids), peak_mb(pids)
+        tell(sender, "end")
+        sender.wait(60)
+    finally:
+        for child in (sender, receiver):
+            child.terminate()
+            child.wait(60)
+        sender.stdin.close()
+        sender.stdout.close()
+    sent = data_sets(instances)
+    if result["answers"] != instances or result["failures"]:
+        raise SystemExit(f"{kind}: {result['failures']} failures, {result['answers']} answers")
+    missing = {hashlib.sha256(data).digest() for data in sent} - written(folder)
+    if missing:
+        raise SystemExit(f"{kind}: {len(missing)} data sets are not there, or differ")
+    shutil.rmtree(folder)
+    gigabytes = sum(map(len, sent)) / 1e9
+    user, system = after[0] - before[0], after[1] - before[1]
+    return Round(
+        receiver=kind,
+        associations=associations,
+        images_per_s=instances / result["seconds"],
+        cpu_s_per_gb=(user + system) / gigabytes,
+        user_s_per_gb=user / gigabytes,
+        peak_mb=memory_mb,
+        median_wait_ms=result["median_wait_ms"],
+    )
+
+
+def tell(child: subprocess.Popen[str], word: str) -> None:
+    child.stdin.write(word + "\n")
+    child.stdin.flush()
+
+
+def written(folder: Path) -> set[bytes]:
+    """Digests of the data sets of all DICOM files below a folder."""
+    found = set()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            raw = path.read_bytes()
+            if raw[128:132] == b"DICM":
+                meta = int.from_bytes(raw[140:144], "little")
+                found.add(hashlib.sha256(raw[144 + meta :]).digest())
+    return found
+
+
+def table(rounds: list[Round]) -> str:
+    lines = [
+        "| receiver | assoc. | images/s (rounds) | CPU s/GB (user) | peak MB | wait ms |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    groups: dict[tuple[int, str], list[Round]] = {}
+    for one in rounds:
+        groups.setdefault((one.associations, one.receiver), []).append(one)
+    for (associations, kind), group in sorted(groups.items(), key=lambda g: g[0][0]):
+
+        def middle(name: str, group: list[Round] = group) -> float:
+            return statistics.median(getattr(one, name) for one in group)
+
+        each = ", ".join(f"{one.images_per_s:.0f}" for one in group)
+        lines.append(
+            f"| {NAMES[kind]} | {associations} | {middle('images_per_s'):.0f} ({each}) "
+            f"| {middle('cpu_s_per_gb'):.2f} ({middle('user_s_per_gb'):.2f}) "
+            f"| {middle('peak_mb'):.0f} | {middle('median_wait_ms'):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--instances", type=int, default=512)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", nargs="+", choices=sorted(NAMES), default=list(NAMES))
+    parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()))
+    for hidden, kind in (("serve", str), ("folder", Path), ("port", int), ("send", int)):
+        parser.add_argument(f"--{hidden}", type=kind, help=argparse.SUPPRESS)
+    parser.add_argument("--associations", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        return serve(given.serve, given.folder, given.port)
+    if given.send:
+        return send(given.send, given.instances, given.associations)
+    kinds = [k for k in given.only if k not in PROGRAMS or Path(PROGRAMS[k]).exists()]
+    rounds: list[Round] = []
+    for number in range(given.rounds):
+        turn = number % len(kinds)
+        for kind in kinds[turn:] + kinds[:turn]:
+            rounds += [measured(kind, n, given.instances, given.dir) for n in (1, 4)]
+    say(table(rounds))
+    for kind, name in NAMES.items():
+        if kind not in kinds:
+            say(f"not measured: {name}")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(one) for one in rounds], indent=1) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()
