@@ -79,10 +79,10 @@ class Memory:
 def tree(pid: int) -> list[int]:
     """A process and everything below it."""
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return []
-    return [pid, *(p for child in text.split() for p in tree(int(child)))]
+    return [pid, *(p for text in texts for child in text.split() for p in tree(int(child)))]
 
 
 def resident(pid: int) -> int:
