@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from dicom_node.iod.elements import (
 from dicom_node.iod.header import decoded, tags_of, wanted
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from numpy.typing import NDArray
 
 _READ_BYTES = (1 << 16, 1 << 20, 1 << 26)  # how much of a file is read to find the pixel data
@@ -60,7 +63,7 @@ _INTEGERS = {(8, 0): "u1", (8, 1): "i1", (16, 0): "u2", (16, 1): "i2", (32, 0): 
 # what pydicom and the decoders raise for a damaged code stream
 _DECODER_ERRORS = (
     *(RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
-    *(MemoryError, OSError, EOFError),
+    *(MemoryError, OSError, EOFError, struct.error),
 )
 
 
@@ -102,6 +105,31 @@ class Picture:
         """Whether the file holds 16-bit little endian values that need no decoding."""
         native = self.transfer_syntax in UNCOMPRESSED and self.transfer_syntax != EXPLICIT_BIG
         return native and self.number("BitsAllocated") == 16
+
+
+class _Decoding:
+    """Turns what decoders raise into PixelsUndecodable.
+
+    A decoder written in Rust panics with an exception that is no Exception and has no public name:
+    a context sees it, an except clause could only catch it together with everything else.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            return
+        if issubclass(kind, _DECODER_ERRORS) or kind.__name__ == "PanicException":
+            raise PixelsUndecodable(self._sentence) from error
 
 
 def find_picture(path: Path) -> Picture:
@@ -182,7 +210,8 @@ def _compressed(picture: Picture) -> NDArray[np.integer]:
         file.seek(picture.start)
         encapsulated = file.read()
     rows, columns = picture.shape
-    try:
+    damaged = f"{picture.name}: its {syntax} code stream is damaged"
+    with _Decoding(damaged):
         values, _ = get_decoder(picture.transfer_syntax).as_array(
             encapsulated,
             index=0,
@@ -198,8 +227,6 @@ def _compressed(picture: Picture) -> NDArray[np.integer]:
             number_of_frames=1,
             pixel_keyword="PixelData",
         )
-    except _DECODER_ERRORS as error:
-        raise PixelsUndecodable(f"{picture.name}: its {syntax} code stream is damaged") from error
     decoded_values: NDArray[np.integer] = values
     if decoded_values.shape != (rows, columns):
         raise PixelsUndecodable(f"{picture.name}: its {syntax} code stream has another size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
 from dicom_node.decide.geometry import Fault
@@ -292,6 +294,25 @@ def test_a_damaged_code_stream_is_undecodable(tmp_path: Path, syntax: str) -> No
     spoil(series[1], 16)
     with pytest.raises(PixelsUndecodable, match=r"its .* code stream is damaged"):
         read_volume(write_files(tmp_path, series))
+
+
+def test_a_decoder_that_panics_is_an_undecodable_image(tmp_path: Path) -> None:
+    series = a_series(3, pixels=Pixels(transfer_syntax=RLE))
+    runs = b"\x81\x00" * 12  # of 128 bytes each: more than a plane has
+    frame = struct.pack("<16I", 2, 64, 88, *[0] * 13) + runs * 2
+    series[1].PixelData = encapsulate([frame])
+    with pytest.raises(PixelsUndecodable, match="its RLE Lossless code stream is damaged") as seen:
+        read_volume(write_files(tmp_path, series))
+    assert not isinstance(seen.value.__cause__, Exception)
+
+
+def test_other_interruptions_pass_through_decoding(monkeypatch, tmp_path: Path) -> None:
+    def interrupted(_uid: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dicom_node.iod.pixels.get_decoder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read_volume(write_files(tmp_path, a_series(3, pixels=Pixels(transfer_syntax=RLE))))
 
 
 def test_short_native_pixels_are_undecodable(tmp_path: Path) -> None:
