@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from dicom_node.cli.asking import counted
 from dicom_node.config.load import Config
 from dicom_node.dimse.scu import Outcome, Phase
 from dicom_node.domain.records import Peer
@@ -55,7 +56,8 @@ def registration(config: Config, peer: Peer, ae_title: str = "") -> str:
         other = next((p for p in config.peers if p.ae_title == title), None)
         place = f"host {other.host}, port {other.port}" if other else "its host and port"
     else:
-        place = f"host {own_address(config, peer)}, port {config.node.port}"
+        number = str(config.node.port or "as dicom-node serve shows it")
+        place = f"host {own_address(config, peer)}, port {number}"
     return f"have the administrator of {peer.ae_title} add AE title {title}, {place}"
 
 
@@ -82,6 +84,8 @@ def unreachable(peer: Peer) -> str:
         socket.create_connection((peer.host, peer.port), PROBE_S).close()
     except socket.gaierror:
         return f"the host name {peer.host} is unknown here: correct it, or use the IP address"
+    except UnicodeError:
+        return f"{peer.host} is not a host name: correct it, or use the IP address"
     except ConnectionRefusedError:
         return (
             f"nobody listens at {where} (connection refused): is {peer.ae_title} running, "
@@ -137,8 +141,8 @@ def move_diagnosis(
         case 0xB000:
             hint = f"; dicom-node why {peer.ae_title} tells what this node refused"
             mine = hint if destination_ae == config.node.ae_title else ""
-            number = str(failed) if failed else "some"
-            return f"{number} images did not arrive at {destination_ae}{mine}"
+            number = counted(failed, "image") if failed else "some images"
+            return f"{number} did not arrive at {destination_ae}{mine}"
         case 0xFE00:
             return f"{peer.ae_title} stopped sending: the C-MOVE was cancelled"
         case _:

@@ -225,10 +225,12 @@ def _doubts(config: Config, peer: Peer) -> list[str]:
     """Why images might not arrive here."""
     doubts = []
     host = "127.0.0.1" if config.node.host in ANY_ADDRESS else config.node.host
-    try:
-        socket.create_connection((host, config.node.port), 2.0).close()
-    except OSError:
-        doubts.append(f"nobody listens at {host}:{config.node.port}: is dicom-node serve running?")
+    if config.node.port:
+        try:
+            socket.create_connection((host, config.node.port), 2.0).close()
+        except OSError:
+            where = f"{host}:{config.node.port}"
+            doubts.append(f"nobody listens at {where}: is dicom-node serve running?")
     known = any(p.ae_title == peer.ae_title and "store" in p.may for p in config.peers)
     if not known and config.receive.unknown_peers == "refuse":
         doubts.append(f'this node rejects {peer.ae_title}: add [[peer]] with may = ["store"]')
