@@ -65,6 +65,18 @@ class SegSettings:
     omit_empty_frames: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """All that one object is made from."""
+
+    result: SegmentationResult
+    sources: Sequence[Dataset]
+    identity: AlgorithmIdentity
+    settings: SegSettings
+    uids: tuple[str, str]
+    content_at: datetime
+
+
 def encode_segmentation(
     result: SegmentationResult,
     *,
@@ -84,12 +96,19 @@ def encode_segmentation(
     """
     sources = _sources([read_attributes(path) for path in source_paths])
     _check_result(result, sources)
-    described = [_description(s, identity, uids[1]) for s in result.segments]
+    order = _Order(
+        result=result,
+        sources=sources,
+        identity=identity,
+        settings=settings,
+        uids=uids,
+        content_at=content_at,
+    )
     try:
-        encoded = _segmentation(result, sources, described, uids, settings, identity)
+        encoded = _segmentation(order)
     except (KeyError, ValueError) as error:  # a SOP Class or a geometry that highdicom refuses
         raise NotAVolume("the source images are not of a kind that can be segmented") from error
-    _complete(encoded, result, identity, settings, content_at)
+    _complete(encoded, order)
     _fix_generated_uids(encoded, uids[1])
     buffer = BytesIO()
     pydicom.dcmwrite(buffer, encoded, enforce_file_format=True)
@@ -187,16 +206,10 @@ def _description(
     return description
 
 
-def _segmentation(
-    result: SegmentationResult,
-    sources: Sequence[Dataset],
-    described: Sequence[highdicom.seg.SegmentDescription],
-    uids: tuple[str, str],
-    settings: SegSettings,
-    identity: AlgorithmIdentity,
-) -> Dataset:
-    """The object as highdicom makes it."""
-    labels: NDArray[np.uint8] = np.ascontiguousarray(result.labels_zyx)
+def _segmentation(order: _Order) -> Dataset:
+    """The object as highdicom makes it, from an almost empty header, with its references."""
+    identity, settings, uids, sources = order.identity, order.settings, order.uids, order.sources
+    labels: NDArray[np.uint8] = np.ascontiguousarray(order.result.labels_zyx)
     images = list(sources)
     if not labels.any():
         middle = len(images) // 2
@@ -207,7 +220,7 @@ def _segmentation(
         source_images=images,
         pixel_array=labels,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=list(described),
+        segment_descriptions=[_description(s, identity, uids[1]) for s in order.result.segments],
         series_instance_uid=uids[0],
         series_number=_series_number(sources[0].SeriesNumber, settings.series_number_offset),
         sop_instance_uid=uids[1],
@@ -224,8 +237,6 @@ def _segmentation(
     _complete_pixel_measures(encoded, sources)
     if len(images) < len(sources):
         _refer_to_all(encoded, sources)
-    if sources[0].BodyPartExamined:
-        encoded.BodyPartExamined = sources[0].BodyPartExamined
     return encoded
 
 
@@ -257,17 +268,14 @@ def _complete_pixel_measures(encoded: Dataset, sources: Sequence[Dataset]) -> No
     measures.SpacingBetweenSlices = format_number_as_ds(round(apart, 6) or thickness)
 
 
-def _complete(
-    encoded: Dataset,
-    result: SegmentationResult,
-    identity: AlgorithmIdentity,
-    settings: SegSettings,
-    content_at: datetime,
-) -> None:
+def _complete(encoded: Dataset, order: _Order) -> None:
     """What highdicom leaves out, and what it takes from the clock."""
-    date, time = content_at.strftime("%Y%m%d"), content_at.strftime("%H%M%S")
+    result, identity, settings = order.result, order.identity, order.settings
+    date, time = order.content_at.strftime("%Y%m%d"), order.content_at.strftime("%H%M%S")
     encoded.InstanceCreationDate = encoded.ContentDate = encoded.SeriesDate = date
     encoded.InstanceCreationTime = encoded.ContentTime = encoded.SeriesTime = time
+    if order.sources[0].BodyPartExamined:
+        encoded.BodyPartExamined = order.sources[0].BodyPartExamined
     name = settings.series_description or identity.name
     encoded.SeriesDescription = _plain(name, _LO)
     encoded.ContentDescription = _plain(name, _LO)
@@ -281,7 +289,7 @@ def _complete(
         notes.append("Nothing was found: every segment is empty.")
     if notes:
         encoded.ImageComments = " ".join(notes)[:_LT]
-    encoded.ContributingEquipmentSequence = [_equipment(identity, content_at)]
+    encoded.ContributingEquipmentSequence = [_equipment(identity, order.content_at)]
     encoded.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     encoded.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
 
