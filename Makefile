@@ -2,6 +2,10 @@
 #   make demo       the whole way of one CT series, in less than a minute
 #   make check      format, lint, types, layers, the rules of the house
 #   make test       all tests; says at the end what was skipped, and for lack of what
+#   make bench      how fast it receives, and how long a whole series takes; ARGS="--rounds 1"
+#   make faults     the tests that kill, cut and fill up
+#   make train      trains the lung model anew: DATA=/path/to/volumes
+#   make docs       the documents as HTML
 # PYTHON=python3.12 make demo   uses another interpreter (3.11 or later)
 
 PYTHON ?= python3
@@ -28,7 +32,7 @@ demo: $(STAMP)
 	$(BIN)/dicom-node demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(TESTS) --ignore=tests/bench
+	$(BIN)/python -m pytest $(TESTS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -41,15 +45,18 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
-	$(BIN)/python -m pytest -q -s tests/bench
+bench: bench-receive bench-job
+
+bench-%: $(STAMP)
+	$(BIN)/python tests/bench/bench_$*.py $(ARGS)
 
 faults: $(STAMP)
 	$(BIN)/python -m pytest tests/faults
 
 train: $(STAMP)
+	@test -n "$(DATA)" || { echo "Say where the CT volumes are: make train DATA=/path/to/folder"; exit 1; }
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train]'
-	$(BIN)/python models/lung-unet/train/train.py
+	$(BIN)/python models/lung-unet/train/train.py --data $(DATA) --out models/lung-unet $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'

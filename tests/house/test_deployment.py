@@ -118,7 +118,7 @@ def test_scripts_parse_and_can_be_run(script: Path):
 )
 def test_make_knows_its_targets(target: str):
     needed("make")
-    done = ran("make", "-n", "-C", ROOT, target)
+    done = ran("make", "-n", "-C", ROOT, target, "DATA=somewhere")
     assert done.returncode == 0, done.stderr
 
 
