@@ -1,12 +1,25 @@
-"""Fixtures that more than one room's tests use."""
+"""Fixtures that more than one room's tests use: a receiver, and foreign programs as peers.
+
+Real Orthanc and DCMTK; tests skip where they are missing. Both hold back small packets for 40 ms
+unless TCP_NODELAY=1 is in their environment.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socket
+import subprocess
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +33,13 @@ from dicom_node.dimse.scp import (
     serve_storage,
 )
 from dicom_node.spool.store import Incoming, Spool, Stored
+
+BINARIES = (Path("/usr/bin"), Path("/usr/sbin"))  # the environment's own names come second
+DICOMWEB = (
+    Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so"),
+    Path("/usr/lib/orthanc/libOrthancDicomWeb.so"),
+)
+READY_S = 60.0
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -135,3 +155,256 @@ def storage_scp(spool_receiver: SpoolReceiver) -> Iterator[Callable[..., Server]
     yield start
     for server in servers:
         server.stop(0)
+
+
+def program(name: str) -> Path:
+    """Where a program of the system is; skips the test when it is not there."""
+    for folder in BINARIES:
+        if (folder / name).is_file():
+            return folder / name
+    pytest.skip(f"{name} is not installed")
+
+
+def peer_environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "TCP_NODELAY": "1", **more}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_until(ready: Callable[[], bool], what: str, timeout_s: float = READY_S) -> None:
+    """Ask again and again; fails the test when it is not so in time."""
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not ready():
+        assert time.monotonic() < deadline, f"{what} did not happen in {timeout_s:g} s"
+        pause.wait(0.05)
+
+
+def listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1.0):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def running(command: Sequence[object], log: Path, **settings: Any) -> Iterator[subprocess.Popen]:
+    """A process that is ended, by its pid, when the block ends."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=peer_environment(),
+            **settings,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orthanc:
+    """A running Orthanc: its DICOM port, its REST port, and the REST calls that tests want."""
+
+    ae_title: str
+    dicom_port: int
+    http_port: int
+    dicomweb: bool
+
+    @property
+    def dicomweb_url(self) -> str:
+        """Root of QIDO-RS, WADO-RS and STOW-RS."""
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
+
+    def ask(self, path: str, body: object = None, *, method: str | None = None) -> Any:
+        """A REST call; a body is sent as JSON (bytes as they are), an answer in JSON is read."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}{path}",
+            data=data,
+            method=method or ("GET" if body is None else "POST"),
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as answer:
+            content = answer.read()
+            if "json" in answer.headers.get("Content-Type", ""):
+                return json.loads(content)
+            return content
+
+    def knows(self, name: str, ae_title: str, port: int, **more: object) -> None:
+        """Tell it of a modality on this machine."""
+        body = {"AET": ae_title, "Host": "127.0.0.1", "Port": port, **more}
+        self.ask(f"/modalities/{name}", body, method="PUT")
+
+    def instances(self) -> list[str]:
+        """Its own identifiers of the instances that it holds."""
+        return list(self.ask("/instances"))
+
+    def series(self) -> list[dict[str, Any]]:
+        """What it tells about each series that it holds."""
+        return list(self.ask("/series?expand"))
+
+    def file(self, instance: str) -> bytes:
+        """An instance as a DICOM file."""
+        return bytes(self.ask(f"/instances/{instance}/file"))
+
+    def wait_for(self, count: int, timeout_s: float = READY_S) -> None:
+        """Wait until it holds so many instances."""
+        wait_until(lambda: len(self.instances()) >= count, f"{count} instances", timeout_s)
+
+    def send(self, resource: str, modality: str) -> None:
+        """C-STORE a patient, study, series or instance to a modality, and wait for the end."""
+        self.ask(f"/modalities/{modality}/store", {"Resources": [resource], "Synchronous": True})
+
+    def clear(self) -> None:
+        """Forget all patients and modalities."""
+        for patient in self.ask("/patients"):
+            self.ask(f"/patients/{patient}", method="DELETE")
+        for name in self.ask("/modalities"):
+            self.ask(f"/modalities/{name}", method="DELETE")
+
+
+@contextlib.contextmanager
+def running_orthanc(folder: Path, **settings: object) -> Iterator[Orthanc]:
+    """An Orthanc with its storage in `folder`; `settings` go over those of the tests."""
+    binary = program("Orthanc")
+    folder.mkdir(parents=True, exist_ok=True)
+    plugin = next((p for p in DICOMWEB if p.is_file()), None)
+    orthanc = Orthanc(
+        ae_title="ORTHANC",
+        dicom_port=free_port(),
+        http_port=free_port(),
+        dicomweb=plugin is not None,
+    )
+    config = {
+        "Name": "test peer",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "index"),
+        "Plugins": [str(plugin)] if plugin else [],
+        "DicomAet": orthanc.ae_title,
+        "DicomPort": orthanc.dicom_port,
+        "HttpPort": orthanc.http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
+        "DicomCheckModalityHost": False,
+        "UnknownSopClassAccepted": True,
+        "OverwriteInstances": False,
+        "StableAge": 2,
+        "SynchronousCMove": True,
+        "DicomModalitiesInDatabase": True,
+        "SaveJobs": False,
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False},
+        **settings,
+    }
+    path = folder / "orthanc.json"
+    path.write_text(json.dumps(config))
+    log = folder / "orthanc.log"
+    with running([binary, path], log, cwd=folder) as process:
+
+        def answers() -> bool:
+            assert process.poll() is None, f"Orthanc ended: {log.read_text('utf-8', 'replace')}"
+            try:
+                return bool(orthanc.ask("/system")) and listens(orthanc.dicom_port)
+            except (urllib.error.URLError, OSError):
+                return False
+
+        wait_until(answers, "an answer of Orthanc")
+        yield orthanc
+
+
+@pytest.fixture(scope="session")
+def shared_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as orthanc:
+        yield orthanc
+
+
+@pytest.fixture
+def orthanc(shared_orthanc: Orthanc) -> Orthanc:
+    """A real Orthanc, empty, that knows nobody yet."""
+    shared_orthanc.clear()
+    return shared_orthanc
+
+
+@pytest.fixture
+def start_orthanc(tmp_path: Path) -> Iterator[Callable[..., Orthanc]]:
+    """Starts an Orthanc of its own for this test: start_orthanc(StableAge=1, ...)."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**settings: object) -> Orthanc:
+            folder = tmp_path / f"orthanc-{free_port()}"
+            return stack.enter_context(running_orthanc(folder, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def dcmtk() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a program of DCMTK to its end: dcmtk("echoscu", "127.0.0.1", port)."""
+
+    def run(name: str, *arguments: object, timeout_s: float = 120.0) -> Any:
+        return subprocess.run(
+            [str(program(name)), *(str(a) for a in arguments)],
+            env=peer_environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def storescp(tmp_path: Path) -> Iterator[Callable[..., tuple[int, Path]]]:
+    """Starts DCMTK's storescp: storescp("+xa") gives its port and the folder that it fills."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*options: object) -> tuple[int, Path]:
+            port = free_port()
+            folder = tmp_path / f"storescp-{port}"
+            folder.mkdir()
+            command = [program("storescp"), *options, "--output-directory", folder, port]
+            process = stack.enter_context(running(command, tmp_path / f"storescp-{port}.log"))
+            wait_until(lambda: listens(port) or process.poll() is not None, "storescp")
+            assert process.poll() is None, "storescp ended at once"
+            return port, folder
+
+        yield start
+
+
+@pytest.fixture
+def start_program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts a program of the system that listens: start_program("dcmqrscp", port, "-c", file)."""
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, port: int, *arguments: object) -> subprocess.Popen:
+            command = [program(name), *arguments]
+            log = tmp_path / f"{name}-{port}.log"
+            process = stack.enter_context(running(command, log, cwd=tmp_path))
+            wait_until(lambda: listens(port) or process.poll() is not None, name)
+            assert process.poll() is None, f"{name} ended: {log.read_text('utf-8', 'replace')}"
+            return process
+
+        yield start
+
+
+@pytest.fixture(name="free_port")
+def _free_port() -> Callable[[], int]:
+    """Gives TCP ports that nobody listens on."""
+    return free_port
