@@ -214,10 +214,13 @@ class Views:
     def due_deliveries(
         self, now: float, limit: int, busy: frozenset[str]
     ) -> list[tuple[Delivery, Result]]:
-        """What is due for the destination that has waited longest and is not busy."""
+        """What is due for the destination that has waited longest and is not busy.
+
+        SENDING to a destination that is not busy is due, too: whoever sent it has failed.
+        """
         rows = self._rows(
-            "SELECT delivery.*, delivery.created_at AS owed_at FROM delivery "
-            "WHERE state IN ('QUEUED', 'DEFERRED') AND due_at <= ? ORDER BY due_at, delivery_id",
+            "SELECT * FROM delivery WHERE state IN ('QUEUED', 'DEFERRED', 'SENDING') "
+            "AND due_at <= ? ORDER BY due_at, delivery_id",
             now,
         )
         free = [row for row in rows if row["destination"] not in busy]

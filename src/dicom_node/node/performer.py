@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node.catalog import Catalog
@@ -58,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
-    threading.Thread(target=_follow_parent, args=(end,), daemon=True).start()
+    threading.Thread(target=_follow_parent, daemon=True).start()
     catalog = Catalog(catalog_path(config))
     clock = SystemClock()
     performer = Performer(
@@ -77,11 +76,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _follow_parent(end: Callable[[], None]) -> None:
-    """Blocks on standard input; its end is the end of the supervisor."""
+def _follow_parent() -> None:
+    """Blocks on standard input; its end is the end of the supervisor.
+
+    The next supervisor takes every claimed step back, so what is under way is of no use any more.
+    """
     while os.read(sys.stdin.fileno(), 1):
         pass
-    end()
+    os._exit(1)
 
 
 if __name__ == "__main__":

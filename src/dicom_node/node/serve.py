@@ -77,20 +77,20 @@ def start(
         max_attempts=config.engine.max_attempts,
         journal=journal,
         clock=clock,
-        stop=stop,
         log_to=log_to,
     )
-    threads.append(threading.Thread(target=supervisor.run, name="supervisor"))
+    threads.append(_thread(bells.SUPERVISE, supervisor.run_due, bell, clock, stop))
     for thread in threads:
         thread.start()
 
     def stop_all() -> None:
         server.stop(_GRACE_S)
         stop.set()
-        for name in (bells.ASSEMBLE, bells.DELIVER):
-            bell.ring(name)
+        for thread in threads:
+            bell.ring(thread.name)
         for thread in threads:
             thread.join()
+        supervisor.end()
         finish()
         catalog.close()
         bell.close()
@@ -184,14 +184,15 @@ def _stages(
         busy={},
         wake=lambda: bell.ring(bells.DELIVER),
     )
-    stages: list[tuple[str, stage.RunDue]] = [
-        (bells.ASSEMBLE, assembler.run_due),
-        (bells.DELIVER, deliverer.run_due),
-    ]
     threads = [
-        threading.Thread(
-            target=stage.run, args=(name, run_due, bell.listen(name), clock, stop), name=name
-        )
-        for name, run_due in stages
+        _thread(bells.ASSEMBLE, assembler.run_due, bell, clock, stop),
+        _thread(bells.DELIVER, deliverer.run_due, bell, clock, stop),
     ]
     return threads, lambda: deliverer.finish(_GRACE_S)
+
+
+def _thread(
+    name: str, run_due: stage.RunDue, bell: bells.Bell, clock: Clock, stop: threading.Event
+) -> threading.Thread:
+    arguments = (name, run_due, bell.listen(name), clock, stop)
+    return threading.Thread(target=stage.run, args=arguments, name=name)

@@ -6,7 +6,6 @@ import logging
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO
@@ -43,18 +42,21 @@ class Supervisor:
     max_attempts: int
     journal: Journal
     clock: Clock
-    stop: threading.Event
     log_to: IO[str] | None = None
     children: list[_Child] = field(default_factory=list)
 
-    def run(self) -> None:
-        """Until `stop` is set; then end the children."""
-        self.children.extend(_Child(number) for number in range(self.count))
-        while not self.stop.is_set():
-            now = self.clock.now()
-            for child in self.children:
-                self._look_after(child, now)
-            self.stop.wait(_LOOK_S)
+    def run_due(self, now: float) -> float:
+        """Look after every performer. Returns when to look again."""
+        if not self.children:
+            self.children.extend(_Child(number) for number in range(self.count))
+        for child in self.children:
+            self._look_after(child, now)
+        for step in self.journal.catalog.views.leases_lost(now):
+            self.journal.commit(self._failed(step, "its performer was not heard of", now))
+        return now + _LOOK_S
+
+    def end(self) -> None:
+        """End the performers, in order if they let it."""
         for child in self.children:
             self._end(child)
 

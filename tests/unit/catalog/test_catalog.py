@@ -199,7 +199,16 @@ def test_deliveries_are_claimed_by_destination_and_not_twice(catalog):
     second = catalog.claim_deliveries(now=320, limit=10, busy=frozenset({"PACS"}))
     assert [d.destination for d, _ in first] == ["PACS"]
     assert [d.destination for d, _ in second] == ["OTHER"]
-    assert catalog.claim_deliveries(now=320, limit=10, busy=frozenset()) == []
+    both = frozenset({"PACS", "OTHER"})
+    assert catalog.claim_deliveries(now=320, limit=10, busy=both) == []
+
+
+def test_a_delivery_whose_sender_failed_is_claimed_again(catalog):
+    through_to_delivery(catalog)
+    catalog.claim_deliveries(now=320, limit=10, busy=frozenset())
+    again = catalog.claim_deliveries(now=321, limit=10, busy=frozenset())
+    assert [d.attempt for d, _ in again] == [1]
+    assert catalog.views.deliveries("2.25.1")[0].attempt == 2
 
 
 def test_a_restart_takes_everything_under_way_back_into_the_queue(catalog):

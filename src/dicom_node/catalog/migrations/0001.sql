@@ -123,4 +123,4 @@ CREATE TABLE delivery (
     sent_at     REAL,
     UNIQUE (result_uid, destination)
 );
-CREATE INDEX delivery_due ON delivery (due_at) WHERE state IN ('QUEUED', 'DEFERRED');
+CREATE INDEX delivery_due ON delivery (due_at) WHERE state IN ('QUEUED', 'DEFERRED', 'SENDING');
