@@ -25,10 +25,13 @@ from dicom_node.domain.identifiers import derived_uid
 from dicom_node.domain.tool import AlgorithmIdentity, Code, Segment, SegmentationResult
 from dicom_node.iod.elements import EXPLICIT_LITTLE, Located, locate
 from dicom_node.iod.header import read_attributes
+from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.iod.transcode import PATIENT_AND_STUDY, copied, top_level
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+__all__ = ["NOT_CLINICAL", "RESEARCH_USE", "SegSettings", "encode_segmentation"]
 
 IMPLEMENTATION_CLASS_UID = derived_uid("dicom-node", "implementation class")
 IMPLEMENTATION_VERSION_NAME = "DICOM-NODE"
@@ -46,23 +49,6 @@ _ASKED_FOR = (
 
 _AI = PydicomCode("123110", "DCM", "Artificial Intelligence")  # CID 7162
 _PROCESSING = PydicomCode("109102", "DCM", "Processing Equipment")  # CID 7005
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegSettings:
-    """What the site decides about a segmentation object.
-
-    series_number_offset is added to the source's Series Number. omit_empty_frames: leave out the
-    frames without a voxel, which most viewers read well; False for those that do not.
-    """
-
-    series_number_offset: int = 3000
-    manufacturer: str = "dicom-node"
-    device_serial_number: str = "1"
-    content_creator: str = ""
-    series_description: str = ""
-    research_use: bool = True
-    omit_empty_frames: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

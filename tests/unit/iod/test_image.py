@@ -108,6 +108,33 @@ def test_any_storage_gives_the_same_hounsfield_units(
     np.testing.assert_array_equal(volume.voxels_zyx, body.voxels_zyx)
 
 
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", BIG])
+@pytest.mark.parametrize(("bits", "dtype"), [(8, "u1"), (8, "i1"), (32, "i4"), (32, "u4")])
+def test_other_widths_of_values_are_read(
+    tmp_path: Path, syntax: str, bits: int, dtype: str
+) -> None:
+    values = np.random.default_rng(2).integers(0, 120, (32, 32))
+    series = a_series(3, pixels=Pixels(intercept=-100.0))
+    for dataset in series:
+        dataset.BitsAllocated = dataset.BitsStored = bits
+        dataset.HighBit, dataset.PixelRepresentation = bits - 1, int(dtype[0] == "i")
+        order = ">" if syntax == BIG else "<"
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
+        dataset.PixelData = values.astype(order + dtype).tobytes()
+        if bits == 32 and syntax == BIG:  # written as words of 16 bits
+            dataset["PixelData"].VR = "OB"
+    volume = read_volume(write_files(tmp_path, series))
+    assert volume.voxels_zyx.dtype == np.int16
+    np.testing.assert_array_equal(volume.voxels_zyx[1], values - 100)
+
+
+def test_odd_widths_of_values_are_undecodable(tmp_path: Path) -> None:
+    series = a_series(3, header=Header(extra={"BitsAllocated": 12}))
+    with pytest.raises(PixelsUndecodable, match="Bits Allocated is 12, not 8, 16 or 32"):
+        read_volume(write_files(tmp_path, series))
+
+
 def test_a_slope_that_is_not_whole_gives_floats(tmp_path: Path, body: Volume) -> None:
     pixels = Pixels(signed=False, slope=1.001, intercept=-1024.0)
     volume = read_volume(write_series(tmp_path, body, pixels=pixels))

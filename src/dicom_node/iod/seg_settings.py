@@ -1,0 +1,23 @@
+"""What a site decides about segmentation objects; apart from iod.seg, which is slow to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegSettings:
+    """What the site decides about a segmentation object.
+
+    series_number_offset is added to the source's Series Number. series_description: the name of
+    the algorithm where empty. omit_empty_frames: leave out the frames without a voxel, which most
+    viewers read well; False for those that do not.
+    """
+
+    series_number_offset: int = 3000
+    manufacturer: str = "dicom-node"
+    device_serial_number: str = "1"
+    content_creator: str = ""
+    series_description: str = ""
+    research_use: bool = True
+    omit_empty_frames: bool = True
