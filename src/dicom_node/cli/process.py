@@ -97,6 +97,7 @@ def _written(answer: Answer, out: Path) -> dict[str, Any]:
         "modality": first.get("Modality", ""),
         "description": first.get("SeriesDescription", ""),
         "instances": len(answer.series.sources),
+        "folder": str(answer.series.sources[0].path.parent),
         "reason": answer.reason,
         "files": [],
     }
@@ -119,6 +120,7 @@ def _print(row: dict[str, Any], to: Console) -> None:
     name = f"{row['modality']} {row['description']}".strip()
     to.print(f"{name or 'series'}, {row['instances']} instances", style="bold", markup=False)
     to.print(f"  {row['series_uid']}", markup=False)
+    to.print(f"  in {row['folder']}", markup=False)
     if row["reason"]:
         to.print(f"  no result: {row['reason']}", style="yellow", markup=False)
         return

@@ -34,10 +34,13 @@ class Answer:
 
 
 def find_series(folder: Path) -> tuple[list[FoundSeries], dict[Path, str]]:
-    """The series under a folder, by UID, and the files that are none of any, with the reason."""
+    """The series under a folder, by UID, and the files that are of none, with the reason.
+
+    Files and folders whose name begins with a dot are not looked at.
+    """
     series: dict[str, dict[str, Source]] = {}
     unused: dict[Path, str] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder)):
         try:
             attributes = read_attributes(path)
         except NotDicom as error:
@@ -89,6 +92,10 @@ def answers(
             yield Answer(series=series, reason=str(error))
             continue
         yield Answer(series=series, outcome=outcome)
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _sha256(path: Path) -> str:
