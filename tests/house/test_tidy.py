@@ -22,6 +22,10 @@ BROAD_EXCEPTS = {"dimse": 1, "node": 2, "web": 1}
 """The SCP's answer; the tool call and the stage loop; the error page."""
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|raise NotImplementedError)\b")
 MACHINE_PATH = re.compile(r"/(?:home|root|Users)/[a-z]|/work/(?:main|shared)|/tmp/(?:brief|ctdata)")
+FORBIDDEN = re.compile(
+    r"(?i)\b(?:pypi\.org|pythonhosted\.org|chatgpt|claude|as an ai|language model|co-authored-by"
+    r"|issue #?\d+|this session)\b"
+)
 CITATION = re.compile(r"PS3\.\d+[^\s)]*(?:\s+(?!§)\S+)?")
 GOOD_CITATION = re.compile(
     r"PS3\.(?:[1-9]|1\d|2[0-2])"
@@ -135,6 +139,16 @@ def test_no_file_names_a_path_of_a_machine():
         for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
             if MACHINE_PATH.search(line):
                 bad.append(f"{path.relative_to(ROOT)}:{number}")
+    assert not bad
+
+
+def test_the_project_speaks_of_itself_alone():
+    here = Path(__file__)
+    bad = {
+        str(path.relative_to(ROOT)): found
+        for path in tracked()
+        if path != here and (found := FORBIDDEN.findall(path.read_text("utf-8", "replace")))
+    }
     assert not bad
 
 

@@ -346,13 +346,13 @@ def stomach(g: Grid, physique: Physique) -> Field:
     top = 20.0 + physique.left_dome_mm
     shape = ellipsoid(g.x, g.y, g.z, (60, -20, top), (54, 58, 62))
     shape = smooth_cut(shape, 20.0 - g.x, 20.0)
-    return smooth_cut(shape, 6.0 - diaphragm(g, physique, LEFT), 6.0)
+    return smooth_cut(shape, 3.0 - diaphragm(g, physique, LEFT), 6.0)
 
 
 def spleen(inside: Field, g: Grid, physique: Physique) -> Field:
     """Under the left dome, behind."""
     shape = ellipsoid(g.x, g.y, g.z, (92, 42, 12 + physique.left_dome_mm), (34, 50, 56))
-    shape = smooth_cut(shape, 5.0 - diaphragm(g, physique, LEFT), 6.0)
+    shape = smooth_cut(shape, 3.0 - diaphragm(g, physique, LEFT), 6.0)
     return smooth_cut(shape, inside + 5.0, 5.0)
 
 

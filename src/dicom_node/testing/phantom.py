@@ -194,15 +194,11 @@ def _bones(g: Grid, inside: Field) -> Iterator[Layer]:
 def _table(g: Grid, who: Physique, skin: Field) -> Iterator[Layer]:
     """A cradle of two thin shells with foam between, and a mat; never inside the body."""
     back = 131.0 + who.shift_mm[1] + who.table_mm + max(0.0, who.fat_mm - 13.0)
-    y = g.patient_y * np.ones_like(g.x) - back + who.table_curve * (g.patient_x * 1.0) ** 2
-    for depth, thick, hu in (
-        (0.0, 16.0, -925.0),
-        (16.0, 3.0, -310.0),
-        (19.0, 26.0, -955.0),
-        (45.0, 3.0, -260.0),
-    ):
-        sheet = np.maximum(np.abs(y - depth - thick / 2) - thick / 2, np.abs(g.patient_x) - 205.0)
-        yield Layer(distance_mm=np.maximum(sheet, 2.0 - skin).astype(np.float32), hu=hu)
+    depth = g.patient_y * np.ones_like(g.x) - back + who.table_curve * g.patient_x**2
+    free = np.maximum(2.0 - skin, np.abs(g.patient_x) - 205.0)
+    # each sheet covers what is below it, the next covers that again: no thin shapes to interpolate
+    for top, hu in ((0, -925), (16, -310), (19, -955), (45, -260), (48, -1000)):
+        yield Layer(distance_mm=np.maximum(top - depth, free).astype(np.float32), hu=hu)
 
 
 def _trees(
