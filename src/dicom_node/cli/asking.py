@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_node.cli.common import find_peer
-from dicom_node.config.load import Config
+from dicom_node.config.load import Config, load
 from dicom_node.dimse.scu import Outcome, Timeouts
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.identifiers import is_uid
@@ -21,6 +21,21 @@ from dicom_node.node.journal import printable
 WIDTH = 80
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _peers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell: the names of the configured peers that begin so."""
+    del param
+    try:
+        config = load(ctx.params.get("config_path"))
+    except ConfigurationError:
+        return []
+    return [peer.name for peer in config.peers if peer.name.startswith(incomplete)]
+
+
+def peer_argument(command: F) -> F:
+    """PEER: a configured name, the AE title of a configured peer, or AET@host:port."""
+    return click.argument("peer", shell_complete=_peers)(command)
 
 
 def a_uid(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 import click
 
 from dicom_node.cli import listing
-from dicom_node.cli.asking import a_uid, peer_offering, status_text, timeout_option, timeouts
+from dicom_node.cli.asking import (
+    a_uid,
+    peer_argument,
+    peer_offering,
+    status_text,
+    timeout_option,
+    timeouts,
+)
 from dicom_node.cli.common import (
     EXIT_FAILED,
     complain,
@@ -73,7 +80,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.command()
-@click.argument("peer")
+@peer_argument
 @click.option("--count", default=1, show_default=True, type=click.IntRange(1, 1000),
               help="How often to ask.")  # fmt: skip
 @timeout_option(10.0)
@@ -127,7 +134,7 @@ def _filter(name: str, metavar: str, text: str) -> Callable[[F], F]:
 
 
 @click.command()
-@click.argument("peer")
+@peer_argument
 @click.option("--level", default="study", show_default=True,
               type=click.Choice(["study", "series", "image"]), help="What to list.")  # fmt: skip
 @_filter("--patient", "ID", "Patient ID; * and ? match anything.")

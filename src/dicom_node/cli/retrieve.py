@@ -16,6 +16,7 @@ from dicom_node.cli.asking import (
     a_uid,
     bar,
     counted,
+    peer_argument,
     peer_offering,
     status_text,
     timeout_option,
@@ -48,7 +49,7 @@ class NotOneStudy(NodeError):
 
 
 @click.command()
-@click.argument("peer")
+@peer_argument
 @click.option("--study", metavar="UID", callback=a_uid, help="Study Instance UID.")
 @click.option(
     "--series", metavar="UID", callback=a_uid, help="Series Instance UID: this series alone."
@@ -101,7 +102,7 @@ def move(
 
 
 @click.command()
-@click.argument("peer")
+@peer_argument
 @click.option("--study", metavar="UID", callback=a_uid, required=True, help="Study Instance UID.")
 @click.option(
     "--series", metavar="UID", callback=a_uid, help="Series Instance UID: this series alone."

@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from dicom_node.cli.asking import bar, counted, peer_offering, status_text, timeout_option, timeouts
+from dicom_node.cli.asking import (
+    bar,
+    counted,
+    peer_argument,
+    peer_offering,
+    status_text,
+    timeout_option,
+    timeouts,
+)
 from dicom_node.cli.common import (
     EXIT_FAILED,
     complain,
@@ -41,7 +49,7 @@ class Collected:
 
 
 @click.command()
-@click.argument("peer")
+@peer_argument
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...",
                 type=click.Path(exists=True, path_type=Path))  # fmt: skip
 @timeout_option(60.0)
