@@ -404,7 +404,7 @@ def start_program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
         yield start
 
 
-@pytest.fixture(name="free_port")
+@pytest.fixture(scope="session", name="free_port")
 def _free_port() -> Callable[[], int]:
     """Gives TCP ports that nobody listens on."""
     return free_port

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -171,6 +173,45 @@ def pacs(tmp_path: Path) -> Iterator[LocalPacs]:
     """A PACS named TESTPACS."""
     with LocalPacs(tmp_path / "pacs", ae_title="TESTPACS") as running:
         yield running
+
+
+@contextmanager
+def a_node(
+    folder: Path, *, peers: str = "", routes: str = ROUTE, more: str = "", port: int = 0
+) -> Iterator[NodeUnderTest]:
+    """A node in `folder` that several tests share; models it lacks are written there."""
+    path = write_node(folder, peers=peers, routes=routes, more=more, port=port)
+    node = NodeUnderTest(
+        folder=folder, config_path=path, running=start(load(path), config_path=path)
+    )
+    try:
+        yield node
+    finally:
+        node.running.stop()
+
+
+def write_node(
+    folder: Path, *, peers: str = "", routes: str = ROUTE, more: str = "", port: int = 0
+) -> Path:
+    """The folder of a node with the threshold model: the path of its configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_model(folder / "models")
+    path = folder / "ae_config.toml"
+    path.write_text(config_text(port=port, peers=peers, routes=routes, more=more))
+    return path
+
+
+@pytest.fixture(scope="session")
+def build() -> SimpleNamespace:
+    """What tests of whole nodes write: a_node, write_node, write_model, config_text, peer_table."""
+    return SimpleNamespace(
+        a_node=a_node,
+        write_node=write_node,
+        write_model=write_model,
+        config_text=config_text,
+        peer_table=peer_table,
+        route=ROUTE,
+    )
 
 
 def digest(path: Path) -> str:
