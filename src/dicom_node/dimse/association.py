@@ -21,12 +21,16 @@ from dicom_node.dimse.contract import (
     StoreAnswer,
     StoreRequest,
 )
-from dicom_node.dimse.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.message import Assembler, CommandSet
 from dicom_node.dimse.pdu import AnsweredContext, AssociateRequest, ProtocolError
 from dicom_node.dimse.storing import Storing, refusal
 from dicom_node.dimse.stream import Aborted, Associate, Event, Fragment, Release, Stream
-from dicom_node.domain.identifiers import is_ae_title, is_uid
+from dicom_node.domain.identifiers import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    is_ae_title,
+    is_uid,
+)
 
 _FIRST_BUFFER_BYTES = 8 * 1024  # enough for a request; a silent connection costs no more
 _BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB

@@ -15,9 +15,9 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket
 
 from dicom_node.dimse.contract import Rejection
-from dicom_node.dimse.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.outcome import Outcome, Phase, Timeouts
 from dicom_node.dimse.status import meaning, rejection_words
+from dicom_node.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.domain.records import Peer
 
 _MAX_PDU = 128 * 1024  # what we take from the peer; what it takes is its own business

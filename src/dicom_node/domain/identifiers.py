@@ -38,3 +38,10 @@ def derived_uid(*parts: str) -> str:
     number = (number & ~(0xF << 76)) | (0x8 << 76)  # version 8: custom (RFC 9562 §5.8)
     number = (number & ~(0x3 << 62)) | (0x2 << 62)  # variant
     return f"2.25.{number}"
+
+
+IMPLEMENTATION_CLASS_UID = derived_uid("dicom-node", "implementation class")
+"""Who the node says it is (PS3.7 §D.3.3.2). This and the name are in the file meta of every object
+that is stored, so they never change with a release: the same data set makes the same file."""
+
+IMPLEMENTATION_VERSION_NAME = "DICOM-NODE"

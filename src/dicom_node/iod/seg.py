@@ -21,7 +21,11 @@ from pydicom.valuerep import format_number_as_ds
 from dicom_node import __version__
 from dicom_node.decide.geometry import Plane, plane_of
 from dicom_node.domain.errors import NotAVolume, ToolError
-from dicom_node.domain.identifiers import derived_uid
+from dicom_node.domain.identifiers import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    derived_uid,
+)
 from dicom_node.domain.tool import AlgorithmIdentity, Code, Segment, SegmentationResult
 from dicom_node.iod.elements import EXPLICIT_LITTLE, Located, locate
 from dicom_node.iod.header import read_attributes
@@ -33,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_CLINICAL", "RESEARCH_USE", "SegSettings", "encode_segmentation"]
 
-IMPLEMENTATION_CLASS_UID = derived_uid("dicom-node", "implementation class")
-IMPLEMENTATION_VERSION_NAME = "DICOM-NODE"
 NOT_CLINICAL = "NOT FOR CLINICAL USE"
 RESEARCH_USE = f"RESEARCH USE ONLY, {NOT_CLINICAL}"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_node.decide import completeness
-from dicom_node.decide.geometry import Fault, NotAStack, split_localizers, stack_of
+from dicom_node.decide.geometry import Fault, NotAStack, hole, split_localizers, stack_of
 from dicom_node.decide.routing import Route, Sender, StepPlan, plan
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
@@ -123,7 +123,7 @@ def _evidence(
         open_associations=len(associations) - len(ended),
         last_end=last.ended if last else None,
         last_end_at=last.ended_at if last else None,
-        hole=fault.reason if fault is not None and fault.fault is Fault.HOLE else "",
+        hole=hole(found),
         doubt=fault.reason if fault is not None and fault.fault in _MAY_BE_MENDED else "",
         expected=_expected(volume),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dicom_node.config.load import Config
-from dicom_node.iod.seg import SegSettings
+from dicom_node.iod.seg_settings import SegSettings
 
 GIB = 1024**3
 

@@ -11,7 +11,7 @@ from dicom_node.decide.geometry import split_localizers
 from dicom_node.domain.errors import NodeError, NotDicom
 from dicom_node.domain.tool import ImageProcessingTool, NotApplicable
 from dicom_node.iod.header import read_attributes
-from dicom_node.iod.seg import SegSettings
+from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.applicability import Judge
 from dicom_node.node.produce import Outcome, Source, produce
 

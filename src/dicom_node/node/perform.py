@@ -19,7 +19,7 @@ from dicom_node.domain.errors import (
 from dicom_node.domain.records import Delivery, Result, Step
 from dicom_node.domain.states import DeliveryState
 from dicom_node.domain.tool import ImageProcessingTool
-from dicom_node.iod.seg import SegSettings
+from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.produce import Outcome, Produced, Source, produce

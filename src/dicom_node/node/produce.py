@@ -21,7 +21,8 @@ from dicom_node.domain.tool import (
 )
 from dicom_node.iod.identity import result_uids
 from dicom_node.iod.image import read_volume
-from dicom_node.iod.seg import SegSettings, encode_segmentation
+from dicom_node.iod.seg import encode_segmentation
+from dicom_node.iod.seg_settings import SegSettings
 
 if TYPE_CHECKING:
     from dicom_node.domain.records import Attributes

@@ -23,10 +23,13 @@ from dicom_node.dimse.command import (
     encode_message,
     encode_response,
 )
-from dicom_node.dimse.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.dimse.part10 import file_head
 from dicom_node.dimse.pdu import ProtocolError
-from dicom_node.domain.identifiers import is_uid
+from dicom_node.domain.identifiers import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    is_uid,
+)
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 SYNTAXES = [*contexts.UNCOMPRESSED, contexts.DEFLATED, contexts.LOSSLESS[0], contexts.LOSSY[0]]
