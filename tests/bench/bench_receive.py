@@ -46,6 +46,7 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 NAMES = {
     "node": "dicom-node: checks, fdatasync, folder fsync, catalog FULL, before each answer",
     "spool": "dicom-node: fdatasync and folder fsync before each answer, no catalog",
+    "unsynced": "dicom-node: no sync, no catalog (no mode of the product: for comparison)",
     "pynetdicom": "pynetdicom, event.dataset and save_as, defaults, no sync",
     "storescp": "DCMTK storescp, largest PDU, no sync",
     "orthanc": "Orthanc, default storage",
@@ -253,13 +254,22 @@ def serve_ours(kind: str, folder: Path, port: int) -> Callable[[], None]:
     from dicom_node.dimse.scp import serve_storage
     from dicom_node.spool.store import Spool
 
-    spool = Spool(folder / "spool")
-    if kind == "spool":
-        receiver: object = SpoolOnly(spool)
-    else:
-        receiver = whole_receiver(folder, spool)
+    spool = Spool(folder / "spool", unsynced_disk() if kind == "unsynced" else None)
+    receiver = whole_receiver(folder, spool) if kind == "node" else SpoolOnly(spool)
     server = serve_storage(ae_title="RECEIVER", host="127.0.0.1", port=port, receiver=receiver)
     return lambda: server.stop(1)
+
+
+def unsynced_disk() -> object:
+    """A disk that promises nothing, as that of the receivers that do not sync."""
+    from dicom_node.spool.disk import Disk
+
+    class Unsynced(Disk):
+        def sync(self, descriptor: int) -> None: ...
+
+        def sync_folder(self, folder: Path) -> None: ...
+
+    return Unsynced()
 
 
 def whole_receiver(folder: Path, spool: object) -> object:
@@ -459,6 +469,18 @@ def written(folder: Path) -> set[bytes]:
     return found
 
 
+def flush_ms(where: Path) -> float:
+    """What one sync costs here, with nothing to write but 4 KiB: it bounds whoever syncs."""
+    waits_s = []
+    with tempfile.NamedTemporaryFile(dir=where) as file:
+        for _ in range(50):
+            began_at = time.perf_counter()
+            os.pwrite(file.fileno(), bytes(4096), 0)
+            os.fdatasync(file.fileno())
+            waits_s.append(time.perf_counter() - began_at)
+    return statistics.median(waits_s) * 1000
+
+
 def table(rounds: list[Round]) -> str:
     lines = [
         "| receiver | assoc. | images/s (rounds) | CPU s/GB (user) | peak MB | wait ms |",
@@ -498,10 +520,13 @@ def main() -> None:
         return send(given.send, given.instances, given.associations)
     kinds = [k for k in given.only if k not in PROGRAMS or Path(PROGRAMS[k]).exists()]
     rounds: list[Round] = []
+    conditions = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
+    conditions += f", one sync {flush_ms(given.dir):.1f} ms"
     for number in range(given.rounds):
         turn = number % len(kinds)
         for kind in kinds[turn:] + kinds[:turn]:
             rounds += [measured(kind, n, given.instances, given.dir) for n in (1, 4)]
+    say(f"{given.rounds} rounds of {given.instances} instances; {conditions}\n")
     say(table(rounds))
     for kind, name in NAMES.items():
         if kind not in kinds:
