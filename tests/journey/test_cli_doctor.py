@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dicom_node.catalog import Catalog
-from dicom_node.cli import examine
+from dicom_node.cli import examine, trial
 from dicom_node.cli.main import main
 from dicom_node.config.load import load
 from dicom_node.domain import events as e
 from dicom_node.domain.records import Instance
+from dicom_node.domain.tool import ImageProcessingTool, SegmentationResult, ToolContext
+from dicom_node.domain.volume import Volume
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.series import Header, a_series
+from dicom_node.tools.registry import build_tool
 
 PINNED = """
 id = "{id}"
@@ -280,6 +286,31 @@ def test_a_device_that_is_not_there_fails(doctor, site, tmp_path):
     assert "cuda:99" in report.one("tool")["text"]
 
 
+def test_a_tool_that_confuses_left_and_right_fails(doctor, site, tmp_path):
+    path = site()
+    config = load(path)
+    (manifest,) = [m.manifest for m in trial.models(config) if m.manifest is not None]
+    assert trial.dry_run(config, manifest).state is examine.State.OK
+
+    class Swapped:
+        """Finds the lungs, and gives each the other's number."""
+
+        def __init__(self, tool: ImageProcessingTool) -> None:
+            self._tool = tool
+
+        def version_id(self) -> str:
+            return "1.swapped"
+
+        def process(self, volume: Volume, context: ToolContext) -> list[SegmentationResult]:
+            (found,) = self._tool.process(volume, context)
+            return [replace(found, labels_zyx=np.array([0, 2, 1], np.uint8)[found.labels_zyx])]
+
+    finding = trial.tried(Swapped(build_tool(manifest)), "lung-threshold", 0.1)
+
+    assert finding.state is examine.State.FAILED
+    assert "the sides differ" in finding.text
+
+
 def test_no_model_at_all_fails(doctor, site, tmp_path):
     path = site(node='data_dir = "d"')
     path.write_text(path.read_text().replace('"models"', '"elsewhere"'))
@@ -356,6 +387,25 @@ def test_a_clock_behind_the_newest_image_fails(doctor, site, tmp_path):
 
     assert report.code == 1
     assert report.one("clock")["state"] == "failed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_told_whose_the_data_folder_is(site, tmp_path):
+    a_catalog(tmp_path)
+    config = load(site())
+    tmp_path.chmod(0o755)
+    config.data_dir.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        findings = [*examine.data_folder(config), *examine.facts(config)]
+        runs = examine.node_runs(config)
+    finally:
+        os.seteuid(0)
+
+    failed = {f.check for f in findings if f.state is examine.State.FAILED}
+    assert {"data folder", "catalog"} & failed
+    assert any("belongs to root" in f.text and "run as root" in f.advice for f in findings)
+    assert not runs
 
 
 # --- peers and routes

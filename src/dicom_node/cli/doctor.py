@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from dicom_node import __version__
-from dicom_node.cli import examine
+from dicom_node.cli import examine, trial
 from dicom_node.cli.asking import counted
 from dicom_node.cli.common import (
     EXIT_FAILED,
@@ -23,8 +23,9 @@ from dicom_node.cli.common import (
     print_json,
 )
 from dicom_node.cli.diagnosis import diagnosis
-from dicom_node.cli.examine import Finding, Model, State, doubtful, failed, well
+from dicom_node.cli.examine import Finding, State, doubtful, failed, well
 from dicom_node.cli.serve import warnings
+from dicom_node.cli.trial import Model
 from dicom_node.config.load import Config, check, load
 from dicom_node.dimse.scu import Outcome, Phase, Timeouts, echo
 from dicom_node.domain.errors import ConfigurationError
@@ -77,7 +78,7 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
         return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         echoes = [(peer, pool.submit(_echo, peer, config)) for peer in config.peers]
-        models = examine.models(config)
+        models = trial.models(config)
         yield from _configuration(config, {model.name for model in models})
         yield from examine.data_folder(config)
         yield examine.port(config, runs=examine.node_runs(config))
@@ -116,7 +117,7 @@ def _models(config: Config, models: list[Model]) -> Iterator[Finding]:
     for model in models:
         yield model.finding
         if model.manifest is not None and model.name in wanted:
-            yield examine.dry_run(config, model.manifest)
+            yield trial.dry_run(config, model.manifest)
 
 
 def _echo(peer: Peer, config: Config) -> tuple[Outcome, float, str]:

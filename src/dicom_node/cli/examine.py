@@ -22,14 +22,10 @@ from dicom_node.catalog import Catalog
 from dicom_node.cli.opened import open_catalog
 from dicom_node.config.load import Config
 from dicom_node.decide.routing import SENDER
-from dicom_node.domain.errors import CatalogError, NodeError, ToolError
-from dicom_node.domain.tool import ToolContext
+from dicom_node.domain.errors import CatalogError
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.layout import GIB, catalog_path, spool_path
 from dicom_node.node.why import clock_text
-from dicom_node.testing.phantom import chest_phantom
-from dicom_node.tools.manifest import FILE_NAME, read_manifest
-from dicom_node.tools.registry import ModelManifest, build_tool, check_model
 
 ROOMY_GIB = 10.0  # more than the limit: with less the operator is warned
 EARLIEST = 1_767_225_600.0  # 2026-01-01: no clock that runs this version shows less
@@ -98,12 +94,12 @@ def node_runs(config: Config) -> bool:
 def data_folder(config: Config) -> Iterator[Finding]:
     """Can the node write there, durably, and is there room?"""
     folder = config.data_dir
-    there = next(p for p in (folder, *folder.parents) if p.exists())
+    there = next(p for p in (folder, *folder.parents) if _may(p, os.F_OK))
     if not there.is_dir():
         yield failed("data folder", f"{there} is not a folder", "change node.data_dir")
         return
     if there != folder:
-        if os.access(there, os.W_OK | os.X_OK):
+        if _may(there, os.W_OK | os.X_OK):
             yield well("data folder", f"{folder} will be made at the first start")
         else:
             yield _not_writable(there, f"{folder} cannot be made in {there}")
@@ -111,6 +107,11 @@ def data_folder(config: Config) -> Iterator[Finding]:
         yield _written(folder)
     yield _room(there, config.receive.min_free_gib)
     yield from _kind_of_disk(there)
+
+
+def _may(path: Path, mode: int) -> bool:
+    """Whether this user may; unlike `Path.exists`, no error where it may not even look."""
+    return os.access(path, mode, effective_ids=True)
 
 
 def _written(folder: Path) -> Finding:
@@ -236,7 +237,11 @@ def facts(config: Config) -> Iterator[Finding]:
     """Catalog, spool and clock: looked at through one connection that commits nothing."""
     now = SystemClock().now()
     last_at = 0.0
-    if not catalog_path(config).is_file():
+    data_dir = config.data_dir
+    if _may(data_dir, os.F_OK) and not _may(data_dir, os.R_OK | os.W_OK | os.X_OK):
+        yield failed("catalog", "this user may not look into the data folder", "see data folder")
+        return
+    if not _may(catalog_path(config), os.F_OK):
         yield well("catalog", "none yet: no node has run with this data folder")
         yield _clock(now, last_at)
         return
@@ -273,7 +278,7 @@ def _spool(config: Config, catalog: Catalog, newest: list[str]) -> Finding:
             f"{missing} of {len(paths)} files of the newest series are missing in {root}",
             "restore them, or have the images sent again",
         )
-    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+    if not _may(root, os.R_OK | os.W_OK | os.X_OK):
         return failed("spool", f"{root} is not readable and writable", "mend its permissions")
     return well("spool", f"the files of the newest series are there ({len(paths)} looked for)")
 
@@ -289,52 +294,6 @@ def _clock(now: float, last_at: float) -> Finding:
             "set the clock (NTP): what is due waits for it",
         )
     return well("clock", f"{shown} (compare with the PACS)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A model's folder, and what was found in it; manifest: None where it cannot be used."""
-
-    name: str
-    finding: Finding
-    manifest: ModelManifest | None = None
-
-
-def models(config: Config) -> list[Model]:
-    """Each model: its model.toml, its kind, the digest of its weights."""
-    return [_model(path.parent) for path in sorted(config.models_dir.glob(f"*/{FILE_NAME}"))]
-
-
-def _model(folder: Path) -> Model:
-    try:
-        manifest = read_manifest(folder)
-        check_model(manifest)
-    except ToolError as error:
-        finding = failed("model", str(error).rstrip("."), "install the model again")
-        return Model(name=folder.name, finding=finding)
-    weights = "weights are those that model.toml pins" if manifest.sha256 else "has no weights"
-    finding = well("model", f"{manifest.id} {manifest.version}: {weights}")
-    return Model(name=manifest.id, finding=finding, manifest=manifest)
-
-
-def dry_run(config: Config, manifest: ModelManifest) -> Finding:
-    """Build the tool of a model, and have it find the lungs in one slice of a phantom."""
-    began = time.perf_counter()
-    try:
-        tool = build_tool(manifest, device=config.engine.device, threads=config.engine.threads)
-        built_s = time.perf_counter() - began
-        volume, _ = chest_phantom(1, 256, (5.0, 1.5, 1.5))
-        began = time.perf_counter()
-        results = tool.process(volume, ToolContext())
-    except NodeError as error:
-        return failed("tool", f"{manifest.id}: {error}", "check engine.device and the model")
-    ran_s = time.perf_counter() - began
-    engine = tool.version_id().rpartition(".")[2]
-    text = f"{manifest.id} on {engine}: loaded in {built_s:.1f} s, one test slice in {ran_s:.2f} s"
-    found = {int(r.labels_zyx.max()) for r in results}
-    if not any(found):
-        return doubtful("tool", f"{text}; it found nothing in a test slice with two lungs")
-    return well("tool", text)
 
 
 def senders(config: Config) -> Iterator[Finding]:

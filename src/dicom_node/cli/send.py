@@ -109,7 +109,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and file not in seen:
+            if file not in seen and not file.is_dir():
                 seen.add(file)
                 yield file
 
