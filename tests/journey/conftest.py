@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -181,8 +180,15 @@ def a_node(
 ) -> Iterator[NodeUnderTest]:
     """A node in `folder` that several tests share; models it lacks are written there."""
     path = write_node(folder, peers=peers, routes=routes, more=more, port=port)
+    with started(path) as node:
+        yield node
+
+
+@contextmanager
+def started(path: Path) -> Iterator[NodeUnderTest]:
+    """The node of a configuration that is there."""
     node = NodeUnderTest(
-        folder=folder, config_path=path, running=start(load(path), config_path=path)
+        folder=path.parent, config_path=path, running=start(load(path), config_path=path)
     )
     try:
         yield node
@@ -203,17 +209,13 @@ def write_node(
 
 @pytest.fixture(scope="session")
 def build() -> SimpleNamespace:
-    """What tests of whole nodes write: a_node, write_node, write_model, config_text, peer_table."""
+    """What tests of whole nodes call, under its own name."""
     return SimpleNamespace(
         a_node=a_node,
         write_node=write_node,
+        started=started,
         write_model=write_model,
         config_text=config_text,
         peer_table=peer_table,
         route=ROUTE,
     )
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
