@@ -15,9 +15,12 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from dicom_node.cli.diagnosis import move_diagnosis, registration
 from dicom_node.cli.main import main
 from dicom_node.cli.retrieve import Folder
+from dicom_node.config.load import load
 from dicom_node.dimse.contract import StoreAnswer, StoreRequest
+from dicom_node.dimse.scu import Outcome, Phase
 from dicom_node.testing.pacs import LocalPacs
 from dicom_node.testing.series import Header, a_series
 
@@ -344,7 +347,7 @@ def test_one_series_is_moved_elsewhere(cli, config, holds):
         *("--to", "OTHER", "--config", config(pacs.port)),
     )
 
-    assert (ran.code, ran.out) == (0, "3 sent, 0 failed\n")
+    assert (ran.code, ran.out) == (0, "3 images sent, 0 failed\n")
     assert {str(d.SeriesInstanceUID) for d in other.datasets()} == {second.series_uid}
 
 
@@ -396,6 +399,40 @@ def test_an_accession_number_of_two_studies_is_refused_with_a_list(cli, config, 
     assert TWIN.study_uid in ran.err
     assert HEAD.study_uid not in ran.err
     assert not ran.out
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (0xA801, "does not know AE title DICOMNODE, or cannot reach it: have the administrator"),
+        (
+            0xA702,
+            "could not send to DICOMNODE: it has a wrong host or port for it, or was rejected",
+        ),
+        (0xB000, "2 images did not arrive at DICOMNODE; dicom-node why TESTPACS tells"),
+        (0xFE00, "cancelled"),
+        (0xC001, "not know or cannot reach AE title DICOMNODE: have the administrator"),
+        (0xA701, "answered the detail"),
+        (0x0122, "answered the detail"),
+    ],
+)
+def test_each_status_of_a_move_is_explained(config, status, says):
+    outcome = Outcome(phase=Phase.STATUS, status=status, detail="the detail")
+    settings = load(config(104))
+
+    sentence = move_diagnosis(
+        outcome, settings.peers[0], settings, destination_ae="DICOMNODE", failed=2
+    )
+
+    assert says in sentence
+
+
+def test_the_address_to_register_is_the_one_on_the_way_to_the_peer(config):
+    path = config(104, own_port=11199)
+    path.write_text(path.read_text().replace("[node]", '[node]\nhost = "0.0.0.0"'))
+    settings = load(path)
+
+    assert registration(settings, settings.peers[0]).endswith("host 127.0.0.1, port 11199")
 
 
 @pytest.mark.parametrize(

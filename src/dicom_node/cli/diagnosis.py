@@ -145,5 +145,11 @@ def move_diagnosis(
             return f"{number} did not arrive at {destination_ae}{mine}"
         case 0xFE00:
             return f"{peer.ae_title} stopped sending: the C-MOVE was cancelled"
+        case status if status is not None and status >> 12 == 0xC:
+            return (
+                f"{diagnosis(outcome, peer, config, asked='move')}; some PACS say so where they do "
+                f"not know or cannot reach AE title {destination_ae}: "
+                f"{registration(config, peer, destination_ae)}"
+            )
         case _:
             return diagnosis(outcome, peer, config, asked="move")

@@ -188,9 +188,9 @@ def _report(last: scu.Progress, problem: str, about: Mapping[str, Any], *, as_js
                 "problem": problem,
             }
         )
-    elif told:
-        click.echo(f"{sent + warned} sent, {warned} of them with a warning, {failed} failed"
-                   if warned else f"{sent} sent, {failed} failed")  # fmt: skip
+    elif sent + warned + failed:
+        doubt = f" ({warned} with a warning)" if warned else ""
+        click.echo(f"{counted(sent + warned, 'image')} sent{doubt}, {failed} failed")
     elif not problem:
         click.echo("done; the peer does not tell how many")
     if problem and not as_json:
