@@ -59,7 +59,7 @@ def quirks(found: dict[str, dict]) -> str:
 
 def volumes(entries: list[dict], names: list[str]) -> str:
     rows = [
-        [e["name"], e["collection"], e["licence"], e["shape_zyx"][0], e["source"]]
+        [e["name"], e["collection"], e["licence"], json.loads(str(e["shape_zyx"]))[0], e["source"]]
         for e in entries
         if e["name"] in names
     ]
@@ -106,6 +106,7 @@ def main() -> None:
         held_back=", ".join(held_back),
         seed=config["seed"],
         iterations=training["iterations"],
+        planned=config["iterations"],
         batch=config["batch"],
         minutes=round(training["seconds"] / 60),
         machine=args.machine,
