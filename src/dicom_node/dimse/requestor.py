@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from pynetdicom import AE, _config, evt
-from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket
 
@@ -65,6 +65,7 @@ class Requestor:
         self._asked_at = 0.0
         self._connected = False
         self._aborted_by_peer = False
+        self._rejection: Rejection | None = None
 
     def watchers(self) -> list[tuple[Any, Any]]:
         """What has to be heard of pynetdicom's events."""
@@ -87,6 +88,14 @@ class Requestor:
     def _on_received(self, event: Any) -> None:
         if isinstance(event.pdu, A_ABORT_RQ):
             self._aborted_by_peer = True
+        elif isinstance(event.pdu, A_ASSOCIATE_RJ):
+            # pynetdicom 3.0.4 forgets a rejection that comes before it has looked at the socket
+            # again, and calls it an abort: so the PDU is what counts.
+            self._rejection = Rejection(
+                result=event.pdu.result,
+                source=event.pdu.source,
+                reason=event.pdu.reason_diagnostic,
+            )
 
     def asking(self) -> None:
         """Call before each wait for the peer: tells a timeout from an abort."""
@@ -107,13 +116,9 @@ class Requestor:
         if association.is_established:
             return None
         where = f"{self._peer.host}:{self._peer.port}"
-        if association.is_rejected:
-            answer = association.acceptor.primitive
-            rejection = Rejection(
-                result=answer.result, source=answer.result_source, reason=answer.diagnostic
-            )
-            words = rejection_words(rejection)
-            return Outcome(phase=Phase.REJECT, detail=words, rejection=rejection)
+        if self._rejection is not None:
+            words = rejection_words(self._rejection)
+            return Outcome(phase=Phase.REJECT, detail=words, rejection=self._rejection)
         if not self._connected:
             return Outcome(phase=Phase.CONNECT, detail=f"cannot connect to {where}")
         if association.rejected_contexts and not association.accepted_contexts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -160,35 +161,44 @@ def test_roles_are_answered(storage_scp: Callable, entity: AE) -> None:
     "verdict", [status.CALLED_AE_UNKNOWN, status.CALLING_AE_UNKNOWN, status.TEMPORARY_CONGESTION]
 )
 def test_the_receivers_verdict_is_what_the_peer_is_told(
-    storage_scp: Callable, spool_receiver, entity: AE, verdict: Rejection
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, verdict: Rejection
 ) -> None:
     spool_receiver.verdict = verdict
-    association = associated(entity, storage_scp().port)
-    assert association.is_rejected
-    answer = association.acceptor.primitive
-    assert (answer.result, answer.result_source, answer.diagnostic) == (
-        verdict.result,
-        verdict.source,
-        verdict.reason,
-    )
+    told = rejection_of(wire, storage_scp().port)
+    assert told == (verdict.result, verdict.source, verdict.reason)
     assert spool_receiver.endings == {}
 
 
+def rejection_of(wire: SimpleNamespace, port: int) -> tuple[int, ...]:
+    """Result, source and reason, as they are on the wire."""
+    peer = wire.call(port)
+    peer.send(wire.associate_rq())
+    kind, body = peer.receive()
+    assert kind == 3, (kind, body)
+    return tuple(body[1:4])
+
+
 def test_associations_beyond_the_limit_are_rejected_for_now_and_later_accepted(
-    storage_scp: Callable, spool_receiver, entity: AE
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, entity: AE
 ) -> None:
     server = storage_scp(limits=Limits(associations_max=2))
     held = [associated(entity, server.port) for _ in range(2)]
     assert server.active() == 2
-    refused = associated(entity, server.port)
-    answer = refused.acceptor.primitive
-    assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+    assert rejection_of(wire, server.port) == (2, 3, 2)
     held.pop().release()
-    assert spool_receiver.wait(lambda: server.active() == 1)
+    assert until(lambda: server.active() == 1)
     again = associated(entity, server.port)
     assert again.is_established
     for association in (*held, again):
         association.release()
+
+
+def until(so: Callable[[], bool]) -> bool:
+    """Wait until something is so; false if it is not so within 20 s."""
+    deadline, pause = time.monotonic() + 20, threading.Event()
+    while not so() and time.monotonic() < deadline:
+        pause.wait(0.01)
+    return so()
 
 
 @pytest.mark.parametrize(
@@ -216,14 +226,16 @@ def test_requests_that_may_not_be_accepted_are_rejected(
 
 
 def test_a_receiver_that_fails_is_temporary_congestion(
-    storage_scp: Callable, spool_receiver, entity: AE, monkeypatch: pytest.MonkeyPatch
+    storage_scp: Callable,
+    spool_receiver,
+    wire: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(request: object) -> int:
         raise ZeroDivisionError
 
     monkeypatch.setattr(spool_receiver, "admit", fails)
-    answer = associated(entity, storage_scp().port).acceptor.primitive
-    assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 1)
+    assert rejection_of(wire, storage_scp().port) == (2, 3, 1)
 
 
 # --- refused objects ------------------------------------------------------------------------------

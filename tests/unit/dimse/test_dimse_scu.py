@@ -14,10 +14,12 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import RLELossless
 from pynetdicom import AE, build_context, evt
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 
 from dicom_node.dimse import status
 from dicom_node.dimse.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, UNCOMPRESSED, VERIFICATION
 from dicom_node.dimse.contract import Sink, StoreAnswer, StoreRequest
+from dicom_node.dimse.requestor import associated
 from dicom_node.dimse.scu import (
     Phase,
     StoreItem,
@@ -149,6 +151,39 @@ def test_each_way_to_fail_is_told_apart(
     rejected = echo(peer=a_peer(storage_scp().port), calling_ae="US")
     assert (rejected.phase, rejected.rejection) == (Phase.REJECT, status.CALLING_AE_UNKNOWN)
     assert "calling AE title" in rejected.detail
+
+
+def test_a_rejection_faster_than_pynetdicom_looks_is_still_a_rejection(
+    storage_scp: Callable, spool_receiver
+) -> None:
+    spool_receiver.verdict = status.CALLED_AE_UNKNOWN
+    rejected, gone = threading.Event(), threading.Event()
+
+    def received(event: evt.Event) -> None:
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            rejected.set()
+
+    def closed(event: evt.Event) -> None:
+        if rejected.is_set():
+            gone.set()
+
+    held_up = [
+        (evt.EVT_REQUESTED, lambda _event: gone.wait(10)),
+        (evt.EVT_PDU_RECV, received),
+        (evt.EVT_CONN_CLOSE, closed),
+    ]
+    with associated(
+        peer=a_peer(storage_scp().port),
+        calling_ae="US",
+        contexts=[build_context(VERIFICATION)],
+        timeouts=Timeouts(),
+        handlers=held_up,
+    ) as requestor:
+        assert gone.is_set()
+        assert not requestor.association.is_rejected  # what pynetdicom makes of it
+        assert requestor.failure is not None
+        assert requestor.failure.phase is Phase.REJECT
+        assert requestor.failure.rejection == status.CALLED_AE_UNKNOWN
 
 
 def test_an_echo_that_is_not_answered_times_out(foreign: Callable) -> None:
