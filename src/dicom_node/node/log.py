@@ -8,6 +8,13 @@ from typing import TextIO
 
 import structlog
 
+_QUOTING = ("pynetdicom", "pydicom", "highdicom", "py.warnings")
+"""Loggers whose lines may hold values of data sets. pydicom sets its own level when imported."""
+
+
+def _quotes_nobody(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] not in _QUOTING and record.name not in _QUOTING
+
 
 def configure(*, json_lines: bool = False, verbose: bool = False, to: TextIO | None = None) -> None:
     """Send every log record to `to` (standard error): for people, or as one JSON object a line."""
@@ -19,7 +26,13 @@ def configure(*, json_lines: bool = False, verbose: bool = False, to: TextIO | N
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if json_lines
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, pad_level=False)
+        else structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(),
+            pad_event_to=0,
+            pad_level=False,
+            # the default, where rich is installed, prints local variables: pixels and names
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -28,8 +41,9 @@ def configure(*, json_lines: bool = False, verbose: bool = False, to: TextIO | N
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_quotes_nobody)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("dicom_node").setLevel(logging.DEBUG if verbose else logging.INFO)
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its lines may hold identifiers
+    logging.captureWarnings(capture=True)
