@@ -23,20 +23,21 @@ from dicom_node.node.journal import Journal
 from dicom_node.node.layout import catalog_path, seg_settings, spool_path
 from dicom_node.node.perform import BuildTool, Performer, be_nice
 from dicom_node.spool.store import Spool
-from dicom_node.tools.registry import build_tool, load_models
+from dicom_node.tools.manifest import read_manifest
+from dicom_node.tools.registry import build_tool
 
 _NICE = 5
 
 
 def builder(config: Config) -> BuildTool:
-    """Loads the models of the configuration, on its device."""
-    manifests = load_models(config.models_dir)
+    """Loads the models of the configuration, on its device; one that is bad spoils no other."""
 
     def build(tool_id: str) -> ImageProcessingTool:
-        if tool_id not in manifests:
+        folder = config.models_dir / tool_id
+        if not folder.is_dir():
             raise ToolError(f"there is no model {tool_id} in {config.models_dir}")
         engine = config.engine
-        return build_tool(manifests[tool_id], device=engine.device, threads=engine.threads)
+        return build_tool(read_manifest(folder), device=engine.device, threads=engine.threads)
 
     return build
 
