@@ -67,6 +67,7 @@ class Supervisor:
             if code is None:
                 self._limit(child, name, now)
                 return
+            self._end(child)
             child.process = None
             _log.error("%s ended: %s", name, _how(code))
             self._fail(name, f"its process ended: {_how(code)}", now)
@@ -95,9 +96,10 @@ class Supervisor:
         return e.StepFailed(at=now, step_id=step.step_id, reason=reason, retry_at=retry_at)
 
     def _end(self, child: _Child, how: signal.Signals = signal.SIGTERM) -> None:
-        if child.process is None or child.process.poll() is not None:
+        """End a performer that lives, and let go of one that does not."""
+        if child.process is None:
             return
-        child.process.send_signal(how)
+        child.process.send_signal(how)  # nothing, if it has ended
         try:
             child.process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
