@@ -175,7 +175,7 @@ def test_a_performer_that_hangs_goes_with_a_killed_node_and_its_step_is_done_aga
     aside = tmp_path / "aside"
     kept.rename(aside)
     os.mkfifo(kept)  # who reads it waits for ever
-    wait_until(lambda: "IN PROGRESS" in node.tells(uid), "the step hangs", 30)
+    wait_until(lambda: "in progress" in node.tells(uid), "the step hangs", 30)
     node.kill()
     kept.unlink()
     aside.rename(kept)

@@ -67,12 +67,12 @@ class StorageReceiver:
     def admit(self, request: AssociationRequest) -> int | Rejection:
         """A number for the association, or why not (PS3.8 §9.3.4): permanent, service user."""
         if request.called_ae.strip() != self._admission.ae_title:
-            return self._reject(request, f"called AE title is not {self._admission.ae_title}", 7)
+            return self._reject(request, f"this node is called {self._admission.ae_title}", 7)
         sender = Sender(ae_title=request.calling_ae, address=request.address)
         peer = resolve_sender(sender, self._admission.peers)
         if peer is None and not self._admission.accept_unknown:
             return self._reject(
-                request, "calling AE title and address are of no configured peer", 3
+                request, "no [[peer]] in the configuration has this AE title at this address", 3
             )
         with self._lock:
             self._last += 1
@@ -100,7 +100,9 @@ class StorageReceiver:
         """Where the data set goes, or a refusal before it comes."""
         association = self._open[request.association]
         if not association.may_store:
-            return self.refuse(request, NOT_AUTHORISED, "this AE may not store here")
+            return self.refuse(
+                request, NOT_AUTHORISED, 'this peer may not store here: its `may` lacks "store"'
+            )
         try:
             if self._spool.free_bytes() < self._admission.min_free_bytes:
                 return self.refuse(request, OUT_OF_RESOURCES, "disk space is below the limit")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from dicom_node.catalog import Catalog
 from dicom_node.domain import events as e
-from dicom_node.domain.records import Series
+from dicom_node.domain.records import Series, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 
 
@@ -173,8 +173,7 @@ def _step_verdict(catalog: Catalog, series: Series, step_id: int) -> str:
     if step is None:
         return ""
     if step.state is not StepState.COMPLETED:
-        reason = f": {step.reason}" if step.reason else ""
-        return f"no result of {step.tool_id} yet: its step is {step.state}{reason}"
+        return _unfinished(step)
     results = [r for r in catalog.views.results(series.series_uid) if r.tool_id == step.tool_id]
     fates = [
         f"{d.destination} {_fate(d.state)}" + (f" ({d.reason})" if d.reason else "")
@@ -182,6 +181,24 @@ def _step_verdict(catalog: Catalog, series: Series, step_id: int) -> str:
         for d in catalog.views.deliveries(result.sop_instance_uid)
     ]
     return f"{step.tool_id} made its result; " + (", ".join(fates) or "it is owed to nobody")
+
+
+def _unfinished(step: Step) -> str:
+    """Why there is no result of a step, and whether there will be one."""
+    failed = f"{step.attempt} {'attempt' if step.attempt == 1 else 'attempts'} failed"
+    match step.state:
+        case StepState.CANCELED:
+            return f"no result of {step.tool_id}: its step was canceled: {step.reason}"
+        case StepState.QUARANTINED:
+            return (
+                f"no result of {step.tool_id}: its step is quarantined, {failed}: {step.reason} "
+                f"(once that is mended: dicom-node retry {step.series_uid})"
+            )
+        case StepState.IN_PROGRESS:
+            return f"no result of {step.tool_id} yet: its step is in progress"
+    if not step.reason:
+        return f"no result of {step.tool_id} yet: its step waits for its turn"
+    return f"no result of {step.tool_id} yet: it is tried again, {failed}: {step.reason}"
 
 
 def _fate(state: DeliveryState) -> str:
