@@ -44,7 +44,8 @@ def _print(story: Story) -> None:
     console = out()
     if story.series is not None:
         s = story.series
-        head = f"series {s.series_uid} ({s.modality or '?'}, {s.instances} instances)"
+        plural = "instance" if s.instances == 1 else "instances"
+        head = f"series {s.series_uid} ({s.modality or '?'}, {s.instances} {plural})"
         console.print(printable(head), style="bold", markup=False)
     console.print(printable(story.verdict), style="cyan", markup=False)
     for line in story.lines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -69,7 +69,8 @@ def _story(catalog: Catalog, series: Series) -> Story:
     for event in events:
         lines.extend(_lines(event, catalog))
     lines.sort(key=lambda line: line.at)
-    return Story(series=series, verdict=_verdict(catalog, series, events), lines=tuple(lines))
+    verdict = _verdict(catalog, series, events) + _refused(catalog, events)
+    return Story(series=series, verdict=verdict, lines=tuple(lines))
 
 
 def _arrivals(events: Sequence[e.InstanceArrived]) -> Iterator[Line]:
@@ -100,21 +101,21 @@ def _lines(event: e.Event, catalog: Catalog | None) -> Iterator[Line]:  # noqa: 
             )
         case e.SeriesJudged():
             verb = "waits" if event.state is SeriesState.RECEIVING else f"is {event.state}"
-            text = f"the Series {verb}: {'; '.join(event.reasons)}"
+            text = f"the Series {verb}: {_joined(event.reasons)}"
         case e.SeriesUnrouted():
-            text = "no result is made: " + "; ".join(event.reasons)
+            text = f"routing: {_joined(event.reasons)}"
         case e.StepScheduled(step=step):
             text = f"{step.tool_id} was scheduled by route '{step.route}' on {_inputs(step)}"
         case e.StepClaimed():
             text = f"step {event.step_id} was taken by {event.performer}"
         case e.StepCompleted():
-            notes = f" ({'; '.join(event.notes)})" if event.notes else ""
+            notes = f" ({_joined(event.notes)})" if event.notes else ""
             text = f"step {event.step_id} took {sum(event.seconds.values()):.2f} s{notes}"
         case e.StepCanceled():
-            text = f"step {event.step_id} was canceled: {event.reason}"
+            text = f"step {event.step_id} was canceled: {_joined([event.reason])}"
         case e.StepFailed():
             then = "it is tried again" if event.retry_at is not None else "it is quarantined"
-            text = f"step {event.step_id} failed: {event.reason}; {then}"
+            text = f"step {event.step_id} failed: {_joined([event.reason])}; {then}"
         case e.StepReset():
             text = f"an operator asked for step {event.step_id} again"
         case e.ResultStored(result=result):
@@ -162,10 +163,29 @@ def _verdict(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str
     steps = [s for s in catalog.views.steps(series.series_uid) if s.revision == series.revision]
     if not steps:
         reasons = [event.reasons for event in events if isinstance(event, e.SeriesUnrouted)]
-        why = "; ".join(reasons[-1]) if reasons else "no step was scheduled"
+        why = _joined(reasons[-1]) if reasons else "no step was scheduled"
         return f"complete, no result: {why}"
     parts = [_step_verdict(catalog, series, step.step_id) for step in steps]
     return "; ".join(parts)
+
+
+def _refused(catalog: Catalog, events: Sequence[e.Event]) -> str:
+    """What the Series lacks because it was refused, and did not come in a better state since."""
+    refused = {
+        event.sop_instance_uid: event.reason
+        for event in events
+        if isinstance(event, e.InstanceRefused)
+        and catalog.views.instance(event.sop_instance_uid) is None
+    }
+    if not refused:
+        return ""
+    count = "1 instance was" if len(refused) == 1 else f"{len(refused)} instances were"
+    return f"; {count} refused: {_joined(dict.fromkeys(refused.values()))}"
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    """Reasons as one sentence, whether or not they end with a full stop."""
+    return "; ".join(reason.rstrip(". ") for reason in reasons)
 
 
 def _step_verdict(catalog: Catalog, series: Series, step_id: int) -> str:
@@ -180,25 +200,28 @@ def _step_verdict(catalog: Catalog, series: Series, step_id: int) -> str:
         for result in results
         for d in catalog.views.deliveries(result.sop_instance_uid)
     ]
-    return f"{step.tool_id} made its result; " + (", ".join(fates) or "it is owed to nobody")
+    return f"{step.tool_id} made its result; " + (
+        ", ".join(fates) or "it stays here: its route sends it to nobody"
+    )
 
 
 def _unfinished(step: Step) -> str:
     """Why there is no result of a step, and whether there will be one."""
+    reason = _joined([step.reason])
     failed = f"{step.attempt} {'attempt' if step.attempt == 1 else 'attempts'} failed"
     match step.state:
         case StepState.CANCELED:
-            return f"no result of {step.tool_id}: its step was canceled: {step.reason}"
+            return f"no result of {step.tool_id}: its step was canceled: {reason}"
         case StepState.QUARANTINED:
             return (
-                f"no result of {step.tool_id}: its step is quarantined, {failed}: {step.reason} "
+                f"no result of {step.tool_id}: its step is quarantined, {failed}: {reason} "
                 f"(once that is mended: dicom-node retry {step.series_uid})"
             )
         case StepState.IN_PROGRESS:
             return f"no result of {step.tool_id} yet: its step is in progress"
     if not step.reason:
         return f"no result of {step.tool_id} yet: its step waits for its turn"
-    return f"no result of {step.tool_id} yet: it is tried again, {failed}: {step.reason}"
+    return f"no result of {step.tool_id} yet: it is tried again, {failed}: {reason}"
 
 
 def _fate(state: DeliveryState) -> str:
