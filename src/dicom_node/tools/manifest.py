@@ -17,7 +17,7 @@ FILE_NAME = "model.toml"
 _KEYS = {
     "": {"id", "name", "version", "kind", "description", "licence", "sources"},
     "weights": {"file", "sha256"},
-    "input": {"modality", "when", "window_hu", "min_slices"},
+    "input": {"modality", "when", "window_hu"},
     "segment": {"number", "label", "category", "type", "laterality", "rgb"},
 }
 _IMAGES_OF = {  # PS3.4 §B.5: what else has a modality (screens, dose reports) is no image of it
@@ -53,7 +53,6 @@ class ModelManifest:
     modality: str
     when: str
     window_hu: tuple[float, float]
-    min_slices: int
     segments: tuple[Segment, ...]
     licence: str
     sources: tuple[str, ...]
@@ -109,7 +108,6 @@ def _manifest(table: Mapping[str, Any], folder: Path) -> ModelManifest:
         modality=_text(taken["modality"]),
         when=_text(taken["when"]),
         window_hu=(low, high),
-        min_slices=int(taken.get("min_slices", 1)),
         segments=_segments(table.get("segment", []), folder.name),
         licence=_text(table["licence"]),
         sources=tuple(_text(s) for s in table.get("sources", [])),
