@@ -102,7 +102,14 @@ def write_model(folder: Path, *, model_id: str = "lung-threshold", when: str = "
     return folder
 
 
-def config_text(*, port: int = 0, peers: str = "", routes: str = ROUTE, more: str = "") -> str:
+def config_text(
+    *,
+    port: int = 0,
+    peers: str = "",
+    routes: str = ROUTE,
+    more: str = "",
+    release_s: float = 0.3,
+) -> str:
     """A configuration with short waits, for tests."""
     return f"""
 [node]
@@ -114,7 +121,7 @@ models_dir = "models"
 min_free_gib = 0.01
 
 [complete]
-release_s = 0.3
+release_s = {release_s}
 quiet_s = 2
 give_up_s = 4
 
@@ -143,21 +150,23 @@ may = {may}
 
 @pytest.fixture
 def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
-    """start_node(peers=, routes=, more=, text=) -> NodeUnderTest; stopped after the test.
+    """start_node(peers=, routes=, more=, release_s=) -> NodeUnderTest; stopped after the test.
 
     A second call in one test uses the same data folder: a restart.
     """
     nodes: list[NodeUnderTest] = []
     folder = tmp_path / "node"
 
-    def begin(*, peers: str = "", routes: str = ROUTE, more: str = "") -> NodeUnderTest:
+    def begin(
+        *, peers: str = "", routes: str = ROUTE, more: str = "", release_s: float = 0.3
+    ) -> NodeUnderTest:
         for node in nodes:
             node.running.stop()
         nodes.clear()
         folder.mkdir(exist_ok=True)
         write_model(folder / "models")
         path = folder / "ae_config.toml"
-        path.write_text(config_text(peers=peers, routes=routes, more=more))
+        path.write_text(config_text(peers=peers, routes=routes, more=more, release_s=release_s))
         running = start(load(path), config_path=path)
         nodes.append(NodeUnderTest(folder=folder, config_path=path, running=running))
         return nodes[-1]

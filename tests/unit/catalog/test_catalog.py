@@ -1,4 +1,4 @@
-"""The catalog: what is committed is folded, what is illegal is refused, and nothing is half done."""
+"""The catalog: what is committed is folded, what is illegal is refused, nothing is half done."""
 
 import sqlite3
 import threading
