@@ -419,6 +419,7 @@ def measured(kind: str, associations: int, instances: int, where: Path) -> Round
     try:
         if sender.stdout.readline() != "ready\n":
             raise SystemExit(f"{kind}: the sender could not associate")
+        os.sync()  # else what the last receiver left unwritten slows this one's syncs
         before = cpu_s(tree(receiver.pid))
         tell(sender, "go")
         result = json.loads(sender.stdout.readline())
