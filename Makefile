@@ -3,7 +3,7 @@
 #   make check      format, lint, types, layers, the rules of the house
 #   make test       all tests; says at the end what was skipped, and for lack of what
 #   make bench      how fast it receives, and how long a whole series takes; ARGS="--rounds 1"
-#   make     the tests that kill, cut and fill up
+#   make faults     the tests that kill, cut the power and fill the disk, at length; says what it found
 #   make train      trains the lung model anew: DATA=/path/to/volumes
 #   make docs       the documents as HTML
 # PYTHON=python3.12 make demo   uses another interpreter (3.11 or later)
@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: help demo test check format bench train docs clean
+.PHONY: help demo test faults check format bench train docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -33,6 +33,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(TESTS)
+
+faults: $(STAMP)
+	$(BIN)/python -m pytest -m "" tests/faults $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,118 @@
+"""A node that ends by SIGKILL at a chosen step: victim.py PLAN serve --config FILE.
+
+PLAN is a JSON file: point (see POINTS), when ("before" or "after" it), nth (the pass that kills,
+from 1), process ("serve" or "performer"); `only` confines a kill to series of that description,
+and then it comes every time. Just before the kill the file PLAN.fired is made: it says that the
+plan was carried out, and keeps the next process of the same run alive.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+POINTS: dict[str, tuple[str, dict[str, int]]] = {
+    # name: (module:attribute, {process: how often one series of eight passes it})
+    "temporary opened": ("dicom_node.spool.disk:Disk.open", {"serve": 8, "performer": 1}),
+    "bytes written": ("dicom_node.spool.disk:Disk.write", {"serve": 16, "performer": 1}),
+    "file synced": ("dicom_node.spool.disk:Disk.sync", {"serve": 8, "performer": 1}),
+    "file renamed": ("dicom_node.spool.disk:Disk.rename", {"serve": 8, "performer": 1}),
+    "folder synced": ("dicom_node.spool.disk:Disk.sync_folder", {"serve": 11, "performer": 4}),
+    "event folded": ("dicom_node.catalog.store:fold", {"serve": 16, "performer": 4}),
+    "catalog committed": ("dicom_node.catalog.store:Catalog.commit", {"serve": 13, "performer": 1}),
+    "C-STORE answered": ("dicom_node.dimse.association:Acceptor._respond", {"serve": 8}),
+    "association ended": ("dicom_node.node.receive:StorageReceiver.ended", {"serve": 1}),
+    "series judged": ("dicom_node.node.assemble:Assembler.judge", {"serve": 1}),
+    "step claimed": ("dicom_node.catalog.store:Catalog.claim_step", {"performer": 2}),
+    "pixels read": ("dicom_node.node.produce:read_volume", {"performer": 1}),
+    "tool run": ("dicom_node.node.produce:_run", {"performer": 1}),
+    "result encoded": ("dicom_node.node.produce:_encode", {"performer": 1}),
+    "step completed": ("dicom_node.node.perform:Performer._complete", {"performer": 1}),
+    "deliveries claimed": ("dicom_node.catalog.store:Catalog.claim_deliveries", {"serve": 3}),
+    "delivery": ("dicom_node.node.deliver:Deliverer._deliver", {"serve": 1}),
+    "PDU to the PACS": ("pynetdicom.transport:AssociationSocket.send", {"serve": 5}),
+    "delivery recorded": ("dicom_node.node.deliver:Deliverer._ended", {"serve": 1}),
+    "catalog and spool compared": ("dicom_node.node.serve:reconcile", {"serve": 1}),
+}
+"""Where a node can be killed. A new stage adds its steps here, and every test knows them."""
+
+
+def main(plan_file: str, *arguments: str) -> None:
+    """Be the node, or its performer, with the plan built in."""
+    plan = json.loads(Path(plan_file).read_text())
+    process = arguments[0]
+    if process == plan["process"] and (plan.get("only") or not fired(plan_file)):
+        _arm(plan, plan_file)
+    sys.argv = [sys.argv[0], *arguments]
+    if process == "performer":
+        from dicom_node.node import performer  # noqa: PLC0415  # after arming
+
+        sys.exit(performer.main(list(arguments[1:])))
+    _performers_read_the_plan(plan_file)
+    from dicom_node.cli import main as cli  # noqa: PLC0415
+
+    cli.main()
+
+
+def fired(plan_file: str | Path) -> bool:
+    """Whether the plan was carried out."""
+    return Path(f"{plan_file}.fired").exists()
+
+
+def _performers_read_the_plan(plan_file: str) -> None:
+    from dicom_node.node import serve  # noqa: PLC0415
+
+    made = serve.Supervisor
+
+    def supervisor(**fields: Any) -> Any:
+        return made(**{**fields, "command": (__file__, plan_file, "performer")})
+
+    serve.Supervisor = supervisor  # type: ignore[assignment,misc]
+
+
+def _arm(plan: dict[str, Any], plan_file: str) -> None:
+    """Replace the point's function by one that kills on its nth pass."""
+    module_name, _, path = POINTS[plan["point"]][0].partition(":")
+    owner: Any = importlib.import_module(module_name)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original: Callable[..., Any] = getattr(owner, name)
+    lock, passes = threading.Lock(), [0]
+
+    def due(arguments: tuple[Any, ...]) -> bool:
+        if plan.get("only"):
+            return bool(arguments[-1].header.get("SeriesDescription") == plan["only"])
+        with lock:
+            passes[0] += 1
+            return bool(passes[0] == plan["nth"])
+
+    @functools.wraps(original)
+    def deadly(*arguments: Any, **more: Any) -> Any:
+        now = due(arguments)
+        if now and plan["when"] == "before":
+            _die(plan_file)
+        result = original(*arguments, **more)
+        if now:
+            _die(plan_file)
+        return result
+
+    setattr(owner, name, deadly)
+
+
+def _die(plan_file: str) -> None:
+    os.close(os.open(f"{plan_file}.fired", os.O_CREAT | os.O_WRONLY, 0o600))
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()  # the signal may come a moment later: do nothing until then
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
