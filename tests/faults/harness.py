@@ -512,7 +512,7 @@ class Life:
 
 
 def seeds(name: str, count: int) -> list[str]:
-    """Seeds for `count` trials. FAULTS_SEED=2 gives others, FAULTS_SEED=kills:1:7 that one alone."""
+    """Seeds for `count` trials: FAULTS_SEED=2 gives others, FAULTS_SEED=kills:1:7 that one."""
     chosen = os.environ.get("FAULTS_SEED", "1")
     if ":" in chosen:
         return [chosen] if chosen.startswith(f"{name}:") else []

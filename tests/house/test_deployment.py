@@ -113,7 +113,9 @@ def test_scripts_parse_and_can_be_run(script: Path):
     assert script.stat().st_mode & 0o111
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "faults", "check", "bench", "train", "docs", "clean"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "faults", "check", "bench", "train", "docs", "clean"]
+)
 def test_make_knows_its_targets(target: str):
     needed("make")
     done = ran("make", "-n", "-C", ROOT, target, "DATA=somewhere")
