@@ -9,11 +9,15 @@ from typing import Any
 
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.records import Instance
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 
 NEW = "new"
 REPEATED = "repeated"
 CONFLICT = "conflict"
+
+_AT_ONCE = 0.0  # an operator's clock need not be that of the node
+_WAIT_MAX_S = 86400.0  # a delivery that is due later than that waits for a clock that was set back
 
 
 def fold(db: sqlite3.Connection, event: e.Event, number: int) -> str:
@@ -23,15 +27,27 @@ def fold(db: sqlite3.Connection, event: e.Event, number: int) -> str:
 
 
 def _node_started(db: sqlite3.Connection, event: e.NodeStarted, number: int) -> None:
-    """Nothing outlives the process: associations are lost, claims return to the queue."""
+    """Nothing outlives the process: associations are lost, claims return to the queue.
+
+    Times in the future are those of a clock that was set back: nothing waits for them.
+    """
     del number
     db.execute(
-        "UPDATE series SET due_at = ? WHERE state = ? AND series_uid IN (SELECT series_uid FROM "
-        "contribution JOIN association ON number = association WHERE ended_at IS NULL)",
-        (event.at, SeriesState.RECEIVING),
+        "UPDATE series SET due_at = :at, ask_at = NULL, source_at = NULL, source_count = NULL, "
+        "last_at = min(last_at, :at) WHERE state = :receiving",
+        {"at": event.at, "receiving": SeriesState.RECEIVING},
     )
     db.execute(
         "UPDATE association SET ended_at = ?, ended = 'lost' WHERE ended_at IS NULL", (event.at,)
+    )
+    db.execute("UPDATE association SET ended_at = ?1 WHERE ended_at > ?1", (event.at,))
+    db.execute(
+        "UPDATE step SET due_at = ?1 WHERE state = ?2 AND due_at > ?1",
+        (event.at, StepState.SCHEDULED),
+    )
+    db.execute(
+        "UPDATE delivery SET due_at = ?1 WHERE state IN (?2, ?3) AND due_at > ?1 + ?4",
+        (event.at, DeliveryState.QUEUED, DeliveryState.DEFERRED, _WAIT_MAX_S),
     )
     db.execute(
         "UPDATE step SET state = ?, due_at = ?, lease_until = NULL, performer = NULL, "
@@ -74,6 +90,7 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
     ).fetchone()
     if known is not None:
         if known["sha256"] != i.sha256:
+            _kept_apart(db, i, known["series_uid"])
             return CONFLICT
         _contribute(db, known["series_uid"], i.association)
         return REPEATED
@@ -87,12 +104,16 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
     _contribute(db, i.series_uid, i.association)
     text = i.attributes.get
     db.execute(
-        "INSERT INTO series VALUES (:uid, :study, 'RECEIVING', 1, 1, :at, :at, :due, '', "
+        "INSERT INTO series (series_uid, study_uid, state, revision, instances, first_at, last_at, "
+        "due_at, reason, patient_id, accession_number, modality, description) "
+        "VALUES (:uid, :study, 'RECEIVING', 1, 1, :at, :at, :due, '', "
         ":patient, :accession, :modality, :description) "
         "ON CONFLICT (series_uid) DO UPDATE SET instances = instances + 1, "
-        "last_at = max(last_at, excluded.last_at), "
+        "last_at = max(last_at, excluded.last_at), ask_at = NULL, released = 0, "
+        "held_from = CASE held_from WHEN '' THEN '' ELSE 'RECEIVING' END, "
         "due_at = CASE state WHEN 'HELD' THEN due_at ELSE excluded.due_at END, "
-        "revision = revision + (state IN ('COMPLETE', 'INCOMPLETE')), "
+        "revision = revision + (state IN ('COMPLETE', 'INCOMPLETE') OR "
+        "held_from IN ('COMPLETE', 'INCOMPLETE')), "
         "state = CASE state WHEN 'HELD' THEN state ELSE 'RECEIVING' END",
         {
             "uid": i.series_uid,
@@ -108,6 +129,19 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
     return NEW
 
 
+def _kept_apart(db: sqlite3.Connection, i: Instance, series_uid: str) -> None:
+    """The first stays the instance; the other bytes are remembered beside it."""
+    added = db.execute(
+        "INSERT INTO conflict VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            i.sop_instance_uid, i.sha256, series_uid, i.path, i.size, i.association, i.received_at,
+        ),
+    ).rowcount  # fmt: skip
+    db.execute(
+        "UPDATE series SET conflicts = conflicts + ? WHERE series_uid = ?", (added, series_uid)
+    )
+
+
 def _contribute(db: sqlite3.Connection, series_uid: str, association: int) -> None:
     db.execute(
         "INSERT INTO contribution VALUES (?, ?, 1) ON CONFLICT (series_uid, association) "
@@ -119,11 +153,56 @@ def _contribute(db: sqlite3.Connection, series_uid: str, association: int) -> No
 def _series_judged(db: sqlite3.Connection, event: e.SeriesJudged, number: int) -> None:
     del number
     changed = db.execute(
-        "UPDATE series SET state = ?, due_at = ?, reason = ? WHERE series_uid = ? AND revision = ?",
-        (event.state, event.due_at, "; ".join(event.reasons), event.series_uid, event.revision),
-    ).rowcount
+        "UPDATE series SET state = ?, due_at = ?, reason = ?, "
+        "ask_at = CASE WHEN ? THEN coalesce(ask_at, ?) END "
+        "WHERE series_uid = ? AND revision = ? AND state <> ?",
+        (
+            event.state, event.due_at, "; ".join(event.reasons), event.ask, event.at,
+            event.series_uid, event.revision, SeriesState.HELD,
+        ),
+    ).rowcount  # fmt: skip
     if not changed:
         raise CatalogError("the Series has changed since it was judged")
+
+
+def _source_counted(db: sqlite3.Connection, event: e.SourceCounted, number: int) -> None:
+    """What the source says; nothing where the Series has gone on without it."""
+    del number
+    db.execute(
+        "UPDATE series SET ask_at = NULL, source_at = ?, source_count = ?, source = ?, due_at = ? "
+        "WHERE series_uid = ? AND revision = ? AND state = ?",
+        (
+            event.at, event.count, event.source, event.at, event.series_uid, event.revision,
+            SeriesState.RECEIVING,
+        ),
+    )  # fmt: skip
+
+
+def _series_held(db: sqlite3.Connection, event: e.SeriesHeld, number: int) -> None:
+    del number
+    db.execute(
+        "UPDATE series SET held_from = state, state = ?, due_at = NULL, ask_at = NULL, reason = ? "
+        "WHERE series_uid = ? AND state <> ?",
+        (SeriesState.HELD, event.reason, event.series_uid, SeriesState.HELD),
+    )
+
+
+def _series_released(db: sqlite3.Connection, event: e.SeriesReleased, number: int) -> None:
+    """Held when complete: it goes on. Else it is judged anew, and declared whole."""
+    del number
+    db.execute(
+        "UPDATE series SET state = held_from, held_from = '', reason = ? "
+        "WHERE series_uid = ? AND state = ? AND held_from = ?",
+        (event.reason, event.series_uid, SeriesState.HELD, SeriesState.COMPLETE),
+    )
+    db.execute(
+        "UPDATE series SET state = ?, held_from = '', released = 1, due_at = ?, reason = ? "
+        "WHERE series_uid = ? AND state IN (?, ?, ?)",
+        (
+            SeriesState.RECEIVING, _AT_ONCE, event.reason, event.series_uid, SeriesState.HELD,
+            SeriesState.INCOMPLETE, SeriesState.RECEIVING,
+        ),
+    )  # fmt: skip
 
 
 def _step_scheduled(db: sqlite3.Connection, event: e.StepScheduled, number: int) -> None:
@@ -136,12 +215,12 @@ def _step_scheduled(db: sqlite3.Connection, event: e.StepScheduled, number: int)
     )
     db.execute(
         "INSERT INTO step (series_uid, revision, route, tool_id, results, destinations, "
-        "instance_uids, state, attempt, priority, due_at, reason, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "instance_uids, state, attempt, priority, due_at, reason, created_at, replaces) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             s.series_uid, s.revision, s.route, s.tool_id, json.dumps(s.results),
             json.dumps(s.destinations), json.dumps(s.instance_uids), StepState.SCHEDULED, s.attempt,
-            s.priority, s.due_at, "", event.at,
+            s.priority, s.due_at, "", event.at, json.dumps(s.replaces),
         ),
     )  # fmt: skip
 
@@ -195,7 +274,7 @@ def _step_reset(db: sqlite3.Connection, event: e.StepReset, number: int) -> None
     db.execute(
         "UPDATE step SET state = ?, due_at = ?, attempt = 0, reason = 'asked for by an operator' "
         "WHERE step_id = ?",
-        (StepState.SCHEDULED, event.at, event.step_id),
+        (StepState.SCHEDULED, _AT_ONCE, event.step_id),
     )
 
 
@@ -247,7 +326,7 @@ def _delivery_reset(db: sqlite3.Connection, event: e.DeliveryReset, number: int)
     db.execute(
         "UPDATE delivery SET state = ?, due_at = ?, attempt = 0, created_at = ?, "
         "reason = 'asked for by an operator' WHERE delivery_id = ?",
-        (DeliveryState.QUEUED, event.at, event.at, event.delivery_id),
+        (DeliveryState.QUEUED, _AT_ONCE, event.at, event.delivery_id),
     )
 
 
@@ -257,6 +336,9 @@ _HANDLERS: dict[type, Callable[[sqlite3.Connection, Any, int], str | None]] = {
     e.AssociationEnded: _association_ended,
     e.InstanceArrived: _instance_arrived,
     e.SeriesJudged: _series_judged,
+    e.SourceCounted: _source_counted,
+    e.SeriesHeld: _series_held,
+    e.SeriesReleased: _series_released,
     e.StepScheduled: _step_scheduled,
     e.StepClaimed: _step_claimed,
     e.StepCompleted: _step_completed,

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from dicom_node.catalog.damage import Damage
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.states import (
     DELIVERY_TRANSITIONS,
@@ -34,7 +35,9 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         _migrate(connection)
-    except (sqlite3.Error, OSError) as error:
+    except sqlite3.Error as error:
+        raise Damage(path).error(f"the catalog {path.name} cannot be opened", error) from error
+    except OSError as error:
         raise CatalogError(f"the catalog {path.name} cannot be opened: {error}") from error
     return connection
 

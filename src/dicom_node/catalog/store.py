@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -9,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.catalog import codec, views
+from dicom_node.catalog.damage import Damage
 from dicom_node.catalog.fold import fold
 from dicom_node.catalog.schema import connect
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.errors import CatalogDamaged, CatalogError
 from dicom_node.domain.records import Delivery, Result, Step
 
 
@@ -35,11 +37,12 @@ class Catalog:
 
     def __init__(self, path: Path) -> None:
         """Open or make the catalog. Raises CatalogError."""
+        self._damage = Damage(path)
         self._db = connect(path)
         self._lock = threading.RLock()
         self._waiting: list[_Ticket] = []
         self._queue_lock = threading.Lock()
-        self.views = views.Views(self._db, self._lock)
+        self.views = views.Views(self._db, self._lock, self._damage)
 
     def close(self) -> None:
         """Close the connection; what was committed stays."""
@@ -51,6 +54,7 @@ class Catalog:
 
         Returns what became of each: "new", "repeated" or "conflict" for InstanceArrived, else "".
         Raises CatalogError (an illegal transition, a full or failing disk): nothing was changed.
+        Raises CatalogDamaged ever after damage was met, here or by another process.
         """
         ticket = _Ticket(events)
         with self._queue_lock:
@@ -65,25 +69,38 @@ class Catalog:
         return ticket.outcomes
 
     def _commit_all(self, batch: Sequence[_Ticket]) -> None:
+        error = CatalogError("the catalog could not commit: an error of the node itself")
+        committed = False
         try:
+            self._damage.check()
             self._db.execute("BEGIN IMMEDIATE")
             for ticket in batch:
                 self._apply(ticket)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            for ticket in batch:
-                ticket.error = CatalogError(f"the catalog could not commit: {error}")
+            committed = True
+        except CatalogDamaged as damage:
+            error = damage
+        except sqlite3.Error as fault:
+            error = self._damage.error("the catalog could not commit", fault)
         finally:
-            for ticket in batch:
+            if not committed:
+                self._rollback()
+            for ticket in batch:  # whoever waits is told, whatever has happened
+                ticket.error = ticket.error if committed else error
                 ticket.done = True
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
 
     def _apply(self, ticket: _Ticket) -> None:
         """One ticket in a savepoint of its own: its failure is not its neighbours'."""
         self._db.execute("SAVEPOINT ticket")
         try:
             ticket.outcomes = [self._append(event) for event in ticket.events]
+        except CatalogDamaged:
+            raise
         except (sqlite3.IntegrityError, CatalogError) as error:
             self._db.execute("ROLLBACK TO ticket")
             ticket.error = CatalogError(f"refused by the catalog: {error}")
@@ -104,7 +121,10 @@ class Catalog:
                 return i.sop_instance_uid, i.series_uid
             case e.InstanceRefused():
                 return event.sop_instance_uid, event.series_uid
-            case e.SeriesJudged() | e.SeriesUnrouted():
+            case (
+                e.SeriesJudged() | e.SeriesUnrouted() | e.SourceCounted() | e.SeriesHeld()
+                | e.SeriesReleased()
+            ):  # fmt: skip
                 return event.series_uid, event.series_uid
             case e.StepScheduled(step=step):
                 return step.series_uid, step.series_uid
@@ -132,6 +152,7 @@ class Catalog:
         """Take the most urgent step that is due, if any: it is IN PROGRESS when this returns."""
         with self._lock:
             try:
+                self._damage.check()
                 self._db.execute("BEGIN IMMEDIATE")
                 step_id = self.views.next_step(now)
                 if step_id is not None:
@@ -145,10 +166,12 @@ class Catalog:
                         )
                     )
                 self._db.execute("COMMIT")
+            except CatalogError:
+                self._rollback()
+                raise
             except sqlite3.Error as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise CatalogError(f"no step could be claimed: {error}") from error
+                self._rollback()
+                raise self._damage.error("no step could be claimed", error) from error
             return None if step_id is None else self.views.step(step_id)
 
     def extend_lease(self, step_id: int, until: float) -> None:
@@ -160,7 +183,7 @@ class Catalog:
                     (until, step_id),
                 )
         except sqlite3.Error as error:
-            raise CatalogError(f"the lease could not be extended: {error}") from error
+            raise self._damage.error("the lease could not be extended", error) from error
 
     def claim_deliveries(
         self, *, now: float, limit: int, busy: frozenset[str]

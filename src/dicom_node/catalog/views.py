@@ -8,11 +8,12 @@ import threading
 from typing import Any
 
 from dicom_node.catalog import codec
+from dicom_node.catalog.damage import Damage
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import (
     Association,
     Attributes,
+    Conflict,
     Delivery,
     Instance,
     Result,
@@ -25,16 +26,17 @@ from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 class Views:
     """Queries; each returns values of the domain. Shares its catalog's connection and lock."""
 
-    def __init__(self, db: sqlite3.Connection, lock: threading.RLock) -> None:
+    def __init__(self, db: sqlite3.Connection, lock: threading.RLock, damage: Damage) -> None:
         self._db = db
         self._lock = lock
+        self._damage = damage
 
     def _rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         try:
             with self._lock:
                 return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise CatalogError(f"the catalog cannot be read: {error}") from error
+            raise self._damage.error("the catalog cannot be read", error) from error
 
     def _row(self, sql: str, *values: Any) -> sqlite3.Row | None:
         rows = self._rows(sql, *values)
@@ -56,6 +58,11 @@ class Views:
         """One Series."""
         row = self._row("SELECT * FROM series WHERE series_uid = ?", series_uid)
         return _series(row) if row else None
+
+    def series_to_ask(self) -> list[Series]:
+        """Series whose source is to be asked for its count, longest waiting first."""
+        rows = self._rows("SELECT * FROM series WHERE ask_at IS NOT NULL ORDER BY ask_at")
+        return [_series(row) for row in rows]
 
     def all_series(self, limit: int) -> list[Series]:
         """The Series that changed last, newest first."""
@@ -94,7 +101,10 @@ class Views:
 
     def paths(self) -> set[str]:
         """Every file that the catalog knows, relative to the spool."""
-        rows = self._rows("SELECT path FROM instance UNION SELECT path FROM result")
+        rows = self._rows(
+            "SELECT path FROM instance UNION SELECT path FROM result "
+            "UNION SELECT path FROM conflict"
+        )
         return {row["path"] for row in rows}
 
     def path_known(self, path: str) -> bool:
@@ -102,10 +112,18 @@ class Views:
         return bool(
             self._row(
                 "SELECT 1 FROM instance WHERE path = ?1 UNION ALL "
-                "SELECT 1 FROM result WHERE path = ?1",
+                "SELECT 1 FROM result WHERE path = ?1 UNION ALL "
+                "SELECT 1 FROM conflict WHERE path = ?1",
                 path,
             )
         )
+
+    def conflicts(self, series_uid: str) -> list[Conflict]:
+        """What was kept apart: objects with the UID of an instance here, and other bytes."""
+        rows = self._rows(
+            "SELECT * FROM conflict WHERE series_uid = ? ORDER BY received_at", series_uid
+        )
+        return [Conflict(**dict(row)) for row in rows]
 
     # --- associations
 
@@ -128,7 +146,8 @@ class Views:
     def next_step(self, now: float) -> int | None:
         """The most urgent step that is due."""
         row = self._row(
-            "SELECT step_id FROM step WHERE state = 'SCHEDULED' AND due_at <= ? "
+            "SELECT step_id FROM step WHERE state = 'SCHEDULED' AND due_at <= ? AND "
+            "(SELECT state FROM series WHERE series.series_uid = step.series_uid) <> 'HELD' "
             "ORDER BY priority DESC, due_at, step_id LIMIT 1",
             now,
         )
@@ -136,7 +155,10 @@ class Views:
 
     def next_step_due(self) -> float | None:
         """When the next step may be claimed."""
-        row = self._row("SELECT min(due_at) AS due FROM step WHERE state = 'SCHEDULED'")
+        row = self._row(
+            "SELECT min(due_at) AS due FROM step WHERE state = 'SCHEDULED' AND "
+            "(SELECT state FROM series WHERE series.series_uid = step.series_uid) <> 'HELD'"
+        )
         return row["due"] if row else None
 
     def step(self, step_id: int) -> Step | None:
@@ -219,7 +241,7 @@ class Views:
         SENDING to a destination that is not busy is due, too: whoever sent it has failed.
         """
         rows = self._rows(
-            "SELECT * FROM delivery WHERE state IN ('QUEUED', 'DEFERRED', 'SENDING') "
+            "SELECT * FROM owed WHERE state IN ('QUEUED', 'DEFERRED', 'SENDING') "
             "AND due_at <= ? ORDER BY due_at, delivery_id",
             now,
         )
@@ -230,9 +252,7 @@ class Views:
 
     def next_delivery_due(self) -> float | None:
         """When the next delivery is due."""
-        row = self._row(
-            "SELECT min(due_at) AS due FROM delivery WHERE state IN ('QUEUED', 'DEFERRED')"
-        )
+        row = self._row("SELECT min(due_at) AS due FROM owed WHERE state IN ('QUEUED', 'DEFERRED')")
         return row["due"] if row else None
 
     def unhappy(self) -> list[tuple[str, int]]:
@@ -284,7 +304,9 @@ class Views:
 
 
 def _series(row: sqlite3.Row) -> Series:
-    return Series(**{**dict(row), "state": SeriesState(row["state"])})
+    return Series(
+        **{**dict(row), "state": SeriesState(row["state"]), "released": bool(row["released"])}
+    )
 
 
 def _association(row: sqlite3.Row) -> Association:
@@ -305,7 +327,7 @@ def _instance(row: sqlite3.Row) -> Instance:
 def _step(row: sqlite3.Row) -> Step:
     fields = dict(row)
     fields.pop("performer")
-    for name in ("results", "destinations", "instance_uids"):
+    for name in ("results", "destinations", "instance_uids", "replaces"):
         fields[name] = tuple(json.loads(fields[name]))
     fields["state"] = StepState(fields["state"])
     return Step(**fields)

@@ -19,6 +19,8 @@ COMMANDS = {
     "status": ("status", "What the node has received, made and delivered."),
     "why": ("why", "Tell the story of a series, or why there is no result."),
     "retry": ("retry", "Try a failed step or delivery again."),
+    "hold": ("hold", "Stop a series: nothing of it is processed or sent until it is released."),
+    "release": ("hold", "Let a series go on that was held, or is incomplete."),
     "routes": ("routes", "Test the routes against a DICOM file."),
     "models": ("models", "List the models, check their digests."),
     "echo": ("network", "C-ECHO: does a peer answer?"),

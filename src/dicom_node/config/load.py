@@ -162,6 +162,9 @@ def _peer(table: PeerTable) -> Peer:
         networks=table.networks,
         may=frozenset(table.may),
         offers=frozenset(table.offers),
+        release_s=table.release_s,
+        quiet_s=table.quiet_s,
+        give_up_s=table.give_up_s,
     )
 
 

@@ -173,6 +173,12 @@ class Complete(Section):
         default=600.0, description="Wait where a plane is missing. Then the Series is INCOMPLETE."
     )
 
+    ask_source: bool = Field(
+        default=True,
+        description='A sender that offers "query" is asked how many instances it has: as many as '
+        "have arrived is proof, and nothing is waited for.",
+    )
+
     def policy(self) -> completeness.Policy:
         """The values that decide.completeness judges by."""
         return completeness.Policy(
@@ -279,6 +285,15 @@ class Peer(Section):
     )
     offers: frozenset[Offered] = Field(
         default=frozenset({"store"}), strict=False, description="What this node may ask of it."
+    )
+    release_s: Seconds | None = Field(
+        default=None, description="For Series that it sends: instead of `complete.release_s`."
+    )
+    quiet_s: Seconds | None = Field(
+        default=None, description="For Series that it sends: instead of `complete.quiet_s`."
+    )
+    give_up_s: Seconds | None = Field(
+        default=None, description="For Series that it sends: instead of `complete.give_up_s`."
     )
 
 

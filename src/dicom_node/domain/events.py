@@ -56,7 +56,8 @@ class InstanceArrived:
     """A SOP Instance is durable in the spool.
 
     The catalog decides while it commits whether it is new, a repetition with the same bytes, or a
-    conflict (same UID, other bytes). judge_at: when its Series is to be judged at the latest.
+    conflict (same UID, other bytes), which is kept apart. judge_at: when its Series is to be judged
+    at the latest.
     """
 
     at: float
@@ -80,7 +81,10 @@ class InstanceRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesJudged:
-    """The verdict on a Series, with its evidence in words. due_at: judged again then."""
+    """The verdict on a Series, with its evidence in words. due_at: judged again then.
+
+    ask: the source is to be asked how many instances it has.
+    """
 
     at: float
     series_uid: str
@@ -88,6 +92,40 @@ class SeriesJudged:
     state: SeriesState
     reasons: tuple[str, ...]
     due_at: float | None = None
+    ask: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceCounted:
+    """The source was asked how many instances a Series has. count: None if it could not say.
+
+    at: when the query went out, so that what arrives later is known to be later. source: who was
+    asked, and how the count was learned or why it was not.
+    """
+
+    at: float
+    series_uid: str
+    revision: int
+    count: int | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesHeld:
+    """An operator stopped a Series: no judgment, no step, no delivery until it is released."""
+
+    at: float
+    series_uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesReleased:
+    """An operator let a Series go on; one that was not complete is declared whole."""
+
+    at: float
+    series_uid: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +247,9 @@ Event = (
     | InstanceArrived
     | InstanceRefused
     | SeriesJudged
+    | SourceCounted
+    | SeriesHeld
+    | SeriesReleased
     | SeriesUnrouted
     | StepScheduled
     | StepClaimed

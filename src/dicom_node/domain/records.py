@@ -13,7 +13,10 @@ Attributes = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Another Application Entity, as configured or as named on the command line."""
+    """Another Application Entity, as configured or as named on the command line.
+
+    release_s, quiet_s, give_up_s: its own patience for what it sends; None is that of the node.
+    """
 
     name: str
     ae_title: str
@@ -22,6 +25,9 @@ class Peer:
     networks: tuple[str, ...] = ()
     may: frozenset[str] = frozenset({"store"})
     offers: frozenset[str] = frozenset({"store"})
+    release_s: float | None = None
+    quiet_s: float | None = None
+    give_up_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +82,13 @@ class Association:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A Series as far as it has arrived. revision counts how often it was judged anew."""
+    """A Series as far as it has arrived. revision counts how often it was judged anew.
+
+    ask_at: since when its source is to be asked for its count; None if it is not. source_count:
+    what it said, None if it could not say; source_at: when it was asked; source: who, and how it
+    was learned or why not. released: an operator has declared it whole. held_from: its state
+    before it was HELD, else "". conflicts: objects kept apart, see Conflict.
+    """
 
     series_uid: str
     study_uid: str
@@ -91,6 +103,26 @@ class Series:
     accession_number: str = ""
     modality: str = ""
     description: str = ""
+    ask_at: float | None = None
+    source_at: float | None = None
+    source_count: int | None = None
+    source: str = ""
+    released: bool = False
+    held_from: str = ""
+    conflicts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """An object with the SOP Instance UID of another and other bytes: kept, and never processed."""
+
+    sop_instance_uid: str
+    series_uid: str
+    path: str
+    size: int
+    sha256: str
+    association: int
+    received_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +130,7 @@ class Step:
     """A Procedure Step: one tool, to be run on one revision of one Series (PS3.4 CC.1.1).
 
     instance_uids: the input, sorted; a localizer inside the Series is not in it.
-    destinations: names of peers, or "AET@host:port" of a sender.
+    destinations: names of peers. replaces: SOP Instance UIDs of results that its own supersede.
     """
 
     step_id: int
@@ -118,6 +150,7 @@ class Step:
     transaction_uid: str | None = None
     reason: str = ""
     created_at: float = 0.0
+    replaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

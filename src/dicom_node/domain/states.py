@@ -16,7 +16,7 @@ class SeriesState(StrEnum):
     RECEIVING = "RECEIVING"  # instances may still come; judged when due
     COMPLETE = "COMPLETE"  # judged whole: its steps are scheduled, or a reason why none
     INCOMPLETE = "INCOMPLETE"  # given up: the evidence says that something is missing
-    HELD = "HELD"  # an operator, or a contradiction, stopped it
+    HELD = "HELD"  # an operator stopped it: no judgment, no step, no delivery until released
 
 
 class StepState(StrEnum):
@@ -36,18 +36,20 @@ class DeliveryState(StrEnum):
     SENDING = "SENDING"
     SENT = "SENT"  # the peer answered success
     COMMITTED = "COMMITTED"  # the peer took responsibility (PS3.4 Annex J)
+    VERIFIED = "VERIFIED"  # the peer lists it when queried
     UNCONFIRMED = "UNCONFIRMED"  # sent; no proof could be had
     DEFERRED = "DEFERRED"  # a transient failure: tried again when due
     PARKED = "PARKED"  # a permanent refusal: a person decides
     DEAD = "DEAD"  # given up after the last attempt
+    WITHDRAWN = "WITHDRAWN"  # superseded before it was sent, or replaced by another kind
 
 
 _S, _P, _D = SeriesState, StepState, DeliveryState
 
 SERIES_TRANSITIONS: Mapping[SeriesState, frozenset[SeriesState]] = {
     _S.RECEIVING: frozenset({_S.COMPLETE, _S.INCOMPLETE, _S.HELD}),
-    _S.COMPLETE: frozenset({_S.RECEIVING}),
-    _S.INCOMPLETE: frozenset({_S.RECEIVING}),
+    _S.COMPLETE: frozenset({_S.RECEIVING, _S.HELD}),
+    _S.INCOMPLETE: frozenset({_S.RECEIVING, _S.HELD}),
     _S.HELD: frozenset({_S.RECEIVING, _S.COMPLETE, _S.INCOMPLETE}),
 }
 
@@ -61,13 +63,16 @@ STEP_TRANSITIONS: Mapping[StepState, frozenset[StepState]] = {
 }
 
 DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    _D.QUEUED: frozenset({_D.SENDING, _D.DEAD}),
+    _D.QUEUED: frozenset({_D.SENDING, _D.DEAD, _D.WITHDRAWN}),
     # back to DEFERRED without an answer is the sender that died: the object is sent again
     _D.SENDING: frozenset({_D.SENT, _D.DEFERRED, _D.PARKED, _D.DEAD}),
-    _D.SENT: frozenset({_D.COMMITTED, _D.UNCONFIRMED, _D.DEFERRED}),
+    # back to DEFERRED is the peer that says, when asked, that it does not have the object
+    _D.SENT: frozenset({_D.COMMITTED, _D.VERIFIED, _D.UNCONFIRMED, _D.DEFERRED, _D.QUEUED}),
     _D.COMMITTED: frozenset(),
-    _D.UNCONFIRMED: frozenset({_D.COMMITTED, _D.QUEUED}),
-    _D.DEFERRED: frozenset({_D.SENDING, _D.QUEUED, _D.DEAD}),
-    _D.PARKED: frozenset({_D.QUEUED, _D.DEAD}),
-    _D.DEAD: frozenset({_D.QUEUED}),
+    _D.VERIFIED: frozenset({_D.COMMITTED, _D.QUEUED}),
+    _D.UNCONFIRMED: frozenset({_D.COMMITTED, _D.VERIFIED, _D.DEFERRED, _D.QUEUED}),
+    _D.DEFERRED: frozenset({_D.SENDING, _D.QUEUED, _D.DEAD, _D.WITHDRAWN}),
+    _D.PARKED: frozenset({_D.QUEUED, _D.DEAD, _D.WITHDRAWN}),
+    _D.DEAD: frozenset({_D.QUEUED, _D.WITHDRAWN}),
+    _D.WITHDRAWN: frozenset(),
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicom_node.decide import completeness
 from dicom_node.decide.geometry import Fault, NotAStack, hole, split_localizers, stack_of
-from dicom_node.decide.routing import Route, Sender, StepPlan, plan
+from dicom_node.decide.routing import Route, Sender, StepPlan, plan, resolve_sender
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Association, Attributes, Instance, Peer, Series, Step
@@ -20,9 +20,13 @@ _MAY_BE_MENDED = frozenset({Fault.UNEVEN, Fault.TOO_FEW})  # by instances still 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembler:
-    """Judges each Series that is due, and schedules its steps in the same transaction."""
+    """Judges each Series that is due, and schedules its steps in the same transaction.
+
+    ask_source: whether senders that offer queries are asked how many instances they have.
+    """
 
     policy: completeness.Policy
+    ask_source: bool
     routes: tuple[Route, ...]
     peers: tuple[Peer, ...]
     tools: Mapping[str, Judge]
@@ -51,9 +55,12 @@ class Assembler:
         """The events that the verdict consists of."""
         own = self.journal.catalog.views.is_own_series(series.series_uid)
         split = split_localizers([i.attributes for i in instances])
-        evidence = _evidence(series, split.volume, associations)
-        verdict = completeness.judge(evidence, self.policy, now)
+        source = self.source_of(associations)
+        evidence = _evidence(series, split.volume, associations, can_ask=self._asks(source))
+        verdict = completeness.judge(evidence, patience_with(source, self.policy), now)
         reasons = verdict.reasons
+        if series.conflicts:
+            reasons = (*reasons, _kept_apart(series.conflicts))
         if split.others and split.volume:
             why = sorted({reason for _, reason in split.others})
             reasons = (*reasons, f"{len(split.others)} left out: {'; '.join(why)}")
@@ -64,11 +71,21 @@ class Assembler:
             state=verdict.state,
             reasons=reasons,
             due_at=verdict.due_at,
+            ask=verdict.ask,
         )
         if verdict.state is not SeriesState.COMPLETE:
             return [judged]
         chosen = split.volume or tuple(attributes for attributes, _ in split.others)
         return [judged, *self._routed(series, chosen, associations, own, now)]
+
+    def source_of(self, associations: Sequence[Association]) -> Peer | None:
+        """The peer that sent the Series, if it is one."""
+        last = associations[-1]
+        sender = Sender(ae_title=last.calling_ae, address=last.address)
+        return resolve_sender(sender, self.peers)
+
+    def _asks(self, source: Peer | None) -> bool:
+        return self.ask_source and source is not None and "query" in source.offers
 
     def _routed(
         self,
@@ -93,8 +110,13 @@ class Assembler:
             routes=self.routes,
             is_own_result=own,
         )
+        replaced = self._results_so_far(series)
         events: list[e.Event] = [
-            e.StepScheduled(at=now, step=_step(series, step, chosen, now)) for step in found.steps
+            e.StepScheduled(
+                at=now,
+                step=_step(series, step, chosen, now, replaced.get(step.tool_id, ())),
+            )
+            for step in found.steps
         ]
         if found.reasons:
             events.append(
@@ -107,9 +129,43 @@ class Assembler:
             )
         return events
 
+    def _results_so_far(self, series: Series) -> dict[str, tuple[str, ...]]:
+        """Tool id -> the results of the revision before, which a new one replaces."""
+        views = self.journal.catalog.views
+        steps = {step.step_id: step for step in views.steps(series.series_uid)}
+        found: dict[str, tuple[str, ...]] = {}
+        newest = max((s.revision for s in steps.values()), default=0)
+        for result in views.results(series.series_uid):
+            step = steps.get(result.step_id)
+            if step is not None and step.revision == newest < series.revision:
+                found[result.tool_id] = (*found.get(result.tool_id, ()), result.sop_instance_uid)
+        return found
+
+
+def patience_with(source: Peer | None, policy: completeness.Policy) -> completeness.Policy:
+    """The policy, with what the configuration says of this peer."""
+    if source is None:
+        return policy
+    return replace(
+        policy,
+        release_s=policy.release_s if source.release_s is None else source.release_s,
+        quiet_s=policy.quiet_s if source.quiet_s is None else source.quiet_s,
+        give_up_s=policy.give_up_s if source.give_up_s is None else source.give_up_s,
+    )
+
+
+def _kept_apart(conflicts: int) -> str:
+    if conflicts == 1:
+        return "1 object with the UID of another and other content was kept apart"
+    return f"{conflicts} objects with the UIDs of others and other content were kept apart"
+
 
 def _evidence(
-    series: Series, volume: Sequence[Attributes], associations: Sequence[Association]
+    series: Series,
+    volume: Sequence[Attributes],
+    associations: Sequence[Association],
+    *,
+    can_ask: bool,
 ) -> completeness.Evidence:
     ended = [a for a in associations if a.ended_at is not None]
     last = max(ended, key=lambda a: (a.ended_at or 0.0, a.number), default=None)
@@ -126,6 +182,12 @@ def _evidence(
         hole=hole(found),
         doubt=fault.reason if fault is not None and fault.fault in _MAY_BE_MENDED else "",
         expected=_expected(volume),
+        can_ask=can_ask,
+        asking_since=series.ask_at,
+        asked_at=series.source_at,
+        source_count=series.source_count,
+        source=series.source,
+        released=series.released,
     )
 
 
@@ -136,7 +198,13 @@ def _expected(volume: Sequence[Attributes]) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
-def _step(series: Series, found: StepPlan, chosen: Sequence[Attributes], now: float) -> Step:
+def _step(
+    series: Series,
+    found: StepPlan,
+    chosen: Sequence[Attributes],
+    now: float,
+    replaces: Sequence[str],
+) -> Step:
     return Step(
         step_id=0,  # the catalog numbers it
         series_uid=series.series_uid,
@@ -150,4 +218,5 @@ def _step(series: Series, found: StepPlan, chosen: Sequence[Attributes], now: fl
         attempt=0,
         priority=found.priority,
         due_at=now,
+        replaces=tuple(sorted(replaces)),
     )

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 ASSEMBLE = "assemble"
+ASK = "ask"
 PERFORM = "perform"
 DELIVER = "deliver"
 SUPERVISE = "supervise"

@@ -7,6 +7,9 @@ import time
 import uuid
 from typing import Protocol
 
+# Linux counts suspended time in BOOTTIME; elsewhere MONOTONIC has to do
+_UPTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """What the stages may know of time and chance."""
@@ -22,11 +25,22 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The real ones."""
+    """The real ones; steady: setting the system's clock does not move it.
+
+    offset: from the machine's uptime to UTC, as another process of the node took it; without it,
+    as it is now. So all processes of one node have one time, whatever happens to the wall clock.
+    """
+
+    def __init__(self, offset: float | None = None) -> None:
+        self.offset = time.time() - _uptime() if offset is None else offset
 
     def now(self) -> float:
         """UTC seconds since the epoch."""
-        return time.time()
+        return _uptime() + self.offset
+
+    def drift_s(self) -> float:
+        """How far the system's clock was set since: positive, if forward."""
+        return time.time() - self.now()
 
     def luck(self) -> float:
         """A number in [0, 1), for jitter."""
@@ -35,3 +49,8 @@ class SystemClock:
     def new_uid(self) -> str:
         """A UID that nobody has used (PS3.5 §B.2)."""
         return f"2.25.{uuid.uuid4().int}"
+
+
+def _uptime() -> float:
+    """Seconds since the machine started, sleep included; the same for all processes."""
+    return time.clock_gettime(_UPTIME)

@@ -37,8 +37,12 @@ class Journal:
 
 def _concerned(event: e.Event) -> Sequence[str]:
     match event:
-        case e.AssociationEnded() | e.InstanceArrived():
+        case e.AssociationEnded() | e.InstanceArrived() | e.SourceCounted():
             return (bells.ASSEMBLE,)
+        case e.SeriesJudged(ask=True):
+            return (bells.ASK,)
+        case e.SeriesReleased():
+            return (bells.ASSEMBLE, bells.PERFORM, bells.DELIVER)
         case e.StepScheduled() | e.StepFailed() | e.StepReset():
             return (bells.PERFORM,)
         case e.DeliveryQueued() | e.DeliveryReset():
@@ -69,6 +73,9 @@ def _line(event: e.Event, outcome: str) -> tuple[int, str]:  # noqa: C901, PLR09
             return info, f"association {event.number} {event.how}"
         case e.AssociationRejected():
             return warning, f"rejected {event.calling_ae} at {event.address}: {event.reason}"
+        case e.InstanceArrived(instance=i) if outcome == "conflict":
+            uid = i.sop_instance_uid
+            return warning, f"instance {uid} came with other content: kept apart"
         case e.InstanceArrived(instance=i):
             return debug, f"instance {i.sop_instance_uid} {outcome}"
         case e.InstanceRefused():
@@ -77,6 +84,12 @@ def _line(event: e.Event, outcome: str) -> tuple[int, str]:  # noqa: C901, PLR09
         case e.SeriesJudged():
             level = debug if event.state is SeriesState.RECEIVING else info
             return level, f"series {event.series_uid} {event.state}: {'; '.join(event.reasons)}"
+        case e.SourceCounted():
+            return info, f"series {event.series_uid}: {event.source}"
+        case e.SeriesHeld():
+            return warning, f"series {event.series_uid} HELD: {event.reason}"
+        case e.SeriesReleased():
+            return info, f"series {event.series_uid} released: {event.reason}"
         case e.SeriesUnrouted():
             return info, f"series {event.series_uid} not routed: {'; '.join(event.reasons)}"
         case e.StepScheduled(step=s):

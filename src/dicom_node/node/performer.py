@@ -1,4 +1,6 @@
-"""The performer process: `python -m dicom_node.node.performer NUMBER [CONFIG]`.
+"""The performer process: `python -m dicom_node.node.performer NUMBER CLOCK [CONFIG]`.
+
+CLOCK is the supervisor's clock offset (see node.clock): leases are judged by one time.
 
 The supervisor starts it and ends it; standard input closes when the supervisor dies, and the
 performer goes with it.
@@ -45,7 +47,8 @@ def builder(config: Config) -> BuildTool:
 def main(arguments: list[str]) -> int:
     """Perform steps until told to stop."""
     number = int(arguments[0])
-    config = load(Path(arguments[1]) if len(arguments) > 1 else None)
+    clock = SystemClock(float(arguments[1]))
+    config = load(Path(arguments[2]) if len(arguments) > 2 else None)
     log.configure()
     be_nice(_NICE)
     stop = threading.Event()
@@ -60,7 +63,6 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     threading.Thread(target=_follow_parent, daemon=True).start()
     catalog = Catalog(catalog_path(config))
-    clock = SystemClock()
     performer = Performer(
         name=f"performer {number}",
         build=builder(config),

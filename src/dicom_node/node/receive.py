@@ -27,8 +27,8 @@ from dicom_node.spool.store import Incoming, Spool, Stored
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3
 CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110  # PS3.7 §C.5
-DUPLICATE = 0x0111
 NOT_AUTHORISED = 0x0124
+KEPT_APART = 0xB000  # PS3.4 Table B.2-1, a warning: stored, but not as the sender may think
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,9 +148,9 @@ class StorageReceiver:
             self._forget_opening(request.association, events)
             return self.refuse(request, PROCESSING_FAILURE, "the catalog could not record it")
         if outcome == "conflict":
-            if not self._journal.catalog.views.path_known(stored.path):
-                self._spool.remove(stored.path)
-            return self.refuse(request, DUPLICATE, "this UID is here already, with other content")
+            return StoreAnswer(
+                status=KEPT_APART, comment="kept apart: this UID is here with other content"
+            )
         return StoreAnswer(status=0)
 
     def _opening(self, number: int) -> tuple[e.Event, ...]:

@@ -21,6 +21,7 @@ from dicom_node.iod.header import KEYWORDS
 from dicom_node.node import bell as bells
 from dicom_node.node import stage
 from dicom_node.node.applicability import judges
+from dicom_node.node.ask import Asker, counter
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.clock import Clock, SystemClock
 from dicom_node.node.deliver import Deliverer, sender
@@ -33,6 +34,8 @@ from dicom_node.tools.registry import ModelManifest, load_models
 
 _log = logging.getLogger("dicom_node")
 _GRACE_S = 10.0
+_DRIFT_S = 5.0
+_COUNT_S = 10.0  # for the source to answer; the verdict does not wait longer than its policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ def start(
     check(config, tools=manifests.keys(), keywords=KEYWORDS)
     make_data_dir(config)
     lock = _lock(config.data_dir)
-    clock: Clock = SystemClock()
+    clock = SystemClock()
     catalog = Catalog(catalog_path(config))
     spool = Spool(spool_path(config))
     bell = bells.Bell(config.data_dir)
@@ -71,7 +74,7 @@ def start(
     threads, finish = _stages(config, manifests, spool, journal, bell, clock, stop)
     supervisor = Supervisor(
         command=("-m", "dicom_node.node.performer"),
-        arguments=() if config_path is None else (str(config_path),),
+        arguments=(repr(clock.offset), *(() if config_path is None else (str(config_path),))),
         count=1,
         step_limit_s=config.engine.step_limit_s,
         max_attempts=config.engine.max_attempts,
@@ -79,7 +82,8 @@ def start(
         clock=clock,
         log_to=log_to,
     )
-    threads.append(_thread(bells.SUPERVISE, supervisor.run_due, bell, clock, stop))
+    watched = watching(clock, supervisor.run_due)
+    threads.append(_thread(bells.SUPERVISE, watched, bell, clock, stop))
     for thread in threads:
         thread.start()
 
@@ -97,6 +101,25 @@ def start(
         lock.close()
 
     return RunningNode(config=config, catalog=catalog, port=server.port, stop=stop_all)
+
+
+def watching(clock: SystemClock, run_due: stage.RunDue) -> stage.RunDue:
+    """run_due, and a warning whenever the system's clock has been set."""
+    known_s = 0.0
+
+    def run(now: float) -> float | None:
+        nonlocal known_s
+        drift_s = clock.drift_s()
+        if abs(drift_s - known_s) > _DRIFT_S:
+            known_s = drift_s
+            _log.warning(
+                "the system's clock was set: it is %.0f s off the node's, which goes on steadily "
+                "and takes the new time at its next start",
+                drift_s,
+            )
+        return run_due(now)
+
+    return run
 
 
 def reconcile(spool: Spool, catalog: Catalog) -> None:
@@ -166,6 +189,7 @@ def _stages(
     """The threads of assembling and delivering, and what to do when they have ended."""
     assembler = Assembler(
         policy=config.complete.policy(),
+        ask_source=config.complete.ask_source,
         routes=config.routes,
         peers=config.peers,
         tools=judges(manifests),
@@ -184,11 +208,28 @@ def _stages(
         busy={},
         wake=lambda: bell.ring(bells.DELIVER),
     )
+    asker = Asker(
+        source_of=assembler.source_of,
+        count=counter(
+            config.node.ae_title,
+            Timeouts(connect_s=config.deliver.connect_s, answer_s=_COUNT_S),
+        ),
+        journal=journal,
+        clock=clock,
+        busy={},
+        wake=lambda: bell.ring(bells.ASK),
+    )
     threads = [
         _thread(bells.ASSEMBLE, assembler.run_due, bell, clock, stop),
+        _thread(bells.ASK, asker.run_due, bell, clock, stop),
         _thread(bells.DELIVER, deliverer.run_due, bell, clock, stop),
     ]
-    return threads, lambda: deliverer.finish(_GRACE_S)
+
+    def finish() -> None:
+        asker.finish(_GRACE_S)
+        deliverer.finish(_GRACE_S)
+
+    return threads, finish
 
 
 def _thread(

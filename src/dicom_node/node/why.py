@@ -66,6 +66,14 @@ def _story(catalog: Catalog, series: Series) -> Story:
                 )
             )
     lines.extend(_arrivals([event for event in events if isinstance(event, e.InstanceArrived)]))
+    lines.extend(
+        Line(
+            at=conflict.received_at,
+            text=f"instance {conflict.sop_instance_uid} came over association "
+            f"{conflict.association} with other content: kept apart as {conflict.path}",
+        )
+        for conflict in catalog.views.conflicts(series.series_uid)
+    )
     for event in events:
         lines.extend(_lines(event, catalog))
     lines.sort(key=lambda line: line.at)
@@ -102,6 +110,12 @@ def _lines(event: e.Event, catalog: Catalog | None) -> Iterator[Line]:  # noqa: 
         case e.SeriesJudged():
             verb = "waits" if event.state is SeriesState.RECEIVING else f"is {event.state}"
             text = f"the Series {verb}: {_joined(event.reasons)}"
+        case e.SourceCounted():
+            text = f"asked the source: {event.source}"
+        case e.SeriesHeld():
+            text = f"the Series was held: {event.reason}"
+        case e.SeriesReleased():
+            text = f"the Series was released: {event.reason}"
         case e.SeriesUnrouted():
             text = f"routing: {_joined(event.reasons)}"
         case e.StepScheduled(step=step):
@@ -158,8 +172,13 @@ def _verdict(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str
     """Where the Series stands, in one sentence."""
     if series.state is SeriesState.RECEIVING:
         return f"still receiving: {series.reason or 'not judged yet'}"
-    if series.state is not SeriesState.COMPLETE:
-        return f"{series.state}: {series.reason}"
+    if series.state is SeriesState.HELD:
+        return f"HELD: {series.reason} (to let it go on: dicom-node release {series.series_uid})"
+    if series.state is SeriesState.INCOMPLETE:
+        return (
+            f"INCOMPLETE: {series.reason} (to process it as it is: "
+            f"dicom-node release {series.series_uid})"
+        )
     steps = [s for s in catalog.views.steps(series.series_uid) if s.revision == series.revision]
     if not steps:
         reasons = [event.reasons for event in events if isinstance(event, e.SeriesUnrouted)]

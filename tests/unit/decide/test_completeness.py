@@ -81,6 +81,83 @@ def test_as_many_as_the_header_counts_is_complete_at_once():
     assert judge(replace(RELEASED, expected=93), POLICY, 1011).state is SeriesState.COMPLETE
 
 
+ASKABLE = replace(RELEASED, can_ask=True)
+SAID = "PACS has 93 (C-FIND)"
+
+
+def answered(evidence, count, at=1011.5):
+    return replace(evidence, asked_at=at, source_count=count, source=f"PACS has {count} (C-FIND)")
+
+
+@pytest.mark.parametrize("end", ["released", "aborted", "lost", "timed out"])
+def test_a_series_that_its_source_counts_alike_is_complete_at_once(end):
+    verdict = judge(answered(replace(ASKABLE, last_end=end), 93), POLICY, 1011.6)
+    assert verdict.state is SeriesState.COMPLETE
+    assert verdict.reasons == ("93 of 93 instances", SAID)
+
+
+def test_a_hole_that_the_source_has_too_is_no_reason_to_wait():
+    verdict = judge(answered(replace(ASKABLE, hole=HOLE), 93), POLICY, 1011.6)
+    assert verdict.state is SeriesState.COMPLETE
+    assert verdict.reasons[-1] == f"{HOLE}, at the source too"
+
+
+def test_fewer_than_the_source_has_waits_to_the_limit_asks_again_and_is_incomplete():
+    evidence = answered(ASKABLE, 95)
+    waiting = judge(evidence, POLICY, 1011.6)
+    assert (waiting.state, waiting.ask) == (SeriesState.RECEIVING, False)
+    assert waiting.due_at == pytest.approx(1011.5 + 20)
+    assert judge(evidence, POLICY, 1031.6).ask
+    over = judge(evidence, POLICY, 1611)
+    assert (over.state, over.ask) == (SeriesState.INCOMPLETE, False)
+    assert over.reasons[:2] == ("93 of 95 instances", "PACS has 95 (C-FIND)")
+
+
+def test_a_source_that_counts_fewer_proves_nothing():
+    assert judge(answered(ASKABLE, 40), POLICY, 1011.6).state is SeriesState.RECEIVING
+    assert judge(answered(ASKABLE, 40), POLICY, 1013).state is SeriesState.COMPLETE
+
+
+def test_an_answer_from_before_the_last_instance_proves_nothing():
+    stale = answered(ASKABLE, 93, at=1009)
+    assert judge(stale, POLICY, 1011).ask
+
+
+def test_a_source_that_cannot_say_leaves_it_to_the_hints():
+    dumb = replace(ASKABLE, asked_at=1011.5, source="PACS could not be asked: no answer")
+    verdict = judge(dumb, POLICY, 1012)
+    assert (verdict.state, verdict.ask) == (SeriesState.RECEIVING, False)
+    assert "PACS could not be asked: no answer" in verdict.reasons
+    assert judge(dumb, POLICY, 1013).state is SeriesState.COMPLETE
+
+
+def test_the_source_is_asked_when_the_association_ended_and_not_before():
+    sending = replace(ASKABLE, open_associations=1, last_end=None, last_end_at=None)
+    early = judge(sending, POLICY, 1010.5)
+    assert (early.ask, early.due_at) == (False, 1012)
+    assert judge(sending, POLICY, 1012).ask  # it paused for long
+    assert judge(ASKABLE, POLICY, 1011).ask
+
+
+def test_a_sender_with_an_association_for_each_image_is_not_believed_between_two():
+    one_each = replace(ASKABLE, associations=93)
+    assert not judge(one_each, POLICY, 1011).ask
+    assert judge(one_each, POLICY, 1012).ask
+
+
+def test_nothing_is_decided_while_the_source_is_being_asked_but_not_for_ever():
+    asking = replace(ASKABLE, asking_since=1011)
+    during = judge(asking, POLICY, 1020)
+    assert (during.state, during.ask, during.due_at) == (SeriesState.RECEIVING, True, 1026)
+    assert judge(asking, POLICY, 1026).state is SeriesState.COMPLETE
+
+
+def test_what_an_operator_releases_is_complete():
+    verdict = judge(replace(RELEASED, hole=HOLE, released=True), POLICY, 1011)
+    assert verdict.state is SeriesState.COMPLETE
+    assert verdict.reasons[-1] == "an operator released it"
+
+
 def test_the_reasons_are_recorded_in_words():
     verdict = judge(replace(RELEASED, hole=HOLE), POLICY, 5000)
     assert verdict.reasons[:2] == ("93 instances", HOLE)
@@ -105,6 +182,11 @@ evidences = st.builds(
     hole=st.sampled_from(["", HOLE]),
     doubt=st.sampled_from(["", "spacing is uneven"]),
     expected=st.none() | st.integers(1, 2000),
+    can_ask=st.booleans(),
+    asking_since=st.none() | st.floats(100, 300),
+    asked_at=st.none() | st.floats(50, 300),
+    source_count=st.none() | st.integers(1, 2000),
+    released=st.booleans(),
 )
 
 
@@ -128,4 +210,4 @@ def test_a_waiting_series_is_judged_by_its_due_time(evidence, now):
         assert verdict.due_at > now or verdict.due_at == pytest.approx(now)
         assert verdict.due_at <= now + 601
         settled = judge(evidence, POLICY, max(verdict.due_at, evidence.last_at + 900))
-        assert settled.state is not SeriesState.RECEIVING
+        assert settled.state is not SeriesState.RECEIVING or settled.ask
