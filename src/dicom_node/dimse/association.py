@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dicom_node.dimse import command as dimse
-from dicom_node.dimse import contexts, pdu, status
+from dicom_node.dimse import committing, contexts, pdu, status, storing
 from dicom_node.dimse.answers import asked
+from dicom_node.dimse.committing import DEFAULT_ROLES, Committing, Told
 from dicom_node.dimse.contract import (
     AssociationRequest,
+    Committer,
     Ending,
     Limits,
     Receiver,
@@ -22,8 +24,8 @@ from dicom_node.dimse.contract import (
     StoreRequest,
 )
 from dicom_node.dimse.message import Assembler, CommandSet
-from dicom_node.dimse.pdu import AnsweredContext, AssociateRequest, ProtocolError
-from dicom_node.dimse.storing import Storing, refusal
+from dicom_node.dimse.pdu import AnsweredContext, AssociateRequest, ProtocolError, Roles
+from dicom_node.dimse.storing import Storing
 from dicom_node.dimse.stream import Aborted, Associate, Event, Fragment, Release, Stream
 from dicom_node.domain.identifiers import (
     IMPLEMENTATION_CLASS_UID,
@@ -34,6 +36,7 @@ from dicom_node.domain.identifiers import (
 
 _FIRST_BUFFER_BYTES = 8 * 1024  # enough for a request; a silent connection costs no more
 _BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB
+_COMMITMENT = frozenset({dimse.N_ACTION_RQ, dimse.N_EVENT_REPORT_RQ})
 _GOODBYE_S = 2.0  # how long the peer may take to close after our last PDU
 
 _log = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ class House:
     limits: Limits
     contexts: contexts.Answerable
     gate: Gate
+    committer: Committer | None = None
 
 
 class Acceptor:
@@ -83,7 +87,8 @@ class Acceptor:
         self._max_pdu = 0  # of the peer
         self._accepted: dict[int, AnsweredContext] = {}
         self._command: CommandSet | None = None  # whose data set is coming
-        self._storing: Storing | None = None
+        self._roles: dict[str, Roles] = {}  # of the peer, where it proposed any
+        self._incoming: Storing | Committing | None = None  # whose bytes are wanted
         self._chunks: list[memoryview] = []  # of the data set, since the last recv
 
     def interrupt(self) -> None:
@@ -117,8 +122,8 @@ class Acceptor:
                 self._send(pdu.encode_abort(abort))
 
     def _close(self) -> None:
-        if self._storing is not None:
-            self._storing.abort()
+        if self._incoming is not None:
+            self._incoming.abort()
         number, how = self._number, str(self._ending or Ending.DISCONNECTED)
         if number is not None:
             asked(lambda: self._house.receiver.ended(number, how))
@@ -215,7 +220,7 @@ class Acceptor:
             self._send(pdu.encode_associate_rj(rejection))
             self._ending = Ending.STOPPED
             return
-        answered, roles = contexts.answer(request, self._house.contexts)
+        answered, self._roles = contexts.answer(request, self._house.contexts)
         self._accepted = {context.context_id: context for context in answered if not context.result}
         self._max_pdu = request.max_pdu
         self._stream.established = True
@@ -223,7 +228,7 @@ class Acceptor:
             pdu.encode_associate_ac(
                 echoed=request.echoed,
                 contexts=answered,
-                roles=roles,
+                roles=self._roles,
                 max_pdu=self._house.limits.pdu_bytes,
                 implementation=(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
             )
@@ -269,30 +274,60 @@ class Acceptor:
             raise ProtocolError("a message came on a context that was not accepted")
         self._command = message
         command = message.command
-        if command.field == dimse.C_STORE_RQ and command.message_id is not None:
-            answer = refusal(command, context)
-            if answer is None:
-                self._storing = Storing(
-                    self._house.receiver.begin,
-                    self._store_request(command, context),
-                    self._house.limits.object_bytes,
-                )
+        if command.message_id is not None and self._refusal(command, context) is None:
+            self._incoming = self._opened(command, context)
         if not command.has_data_set:
             self._finish()
+
+    def _refusal(self, command: dimse.Command, context: AnsweredContext) -> StoreAnswer | None:
+        """What is wrong with a request of a service that is served here; None if nothing."""
+        if command.field == dimse.C_STORE_RQ:
+            return storing.refusal(command, context)
+        if command.field in _COMMITMENT:
+            return committing.refusal(command, context, self._told())
+        if command.field == dimse.C_ECHO_RQ:
+            if command.sop_class == context.abstract_syntax == contexts.VERIFICATION:
+                return None
+            return StoreAnswer(status=status.CLASS_NOT_SUPPORTED)
+        return StoreAnswer(status=status.UNRECOGNISED_OPERATION)
+
+    def _opened(
+        self, command: dimse.Command, context: AnsweredContext
+    ) -> Storing | Committing | None:
+        """Where the data set of a request goes that is not refused."""
+        limits = self._house.limits
+        if command.field == dimse.C_STORE_RQ:
+            request = self._store_request(command, context)
+            return Storing(self._house.receiver.begin, request, limits.object_bytes)
+        if command.field in _COMMITMENT:
+            return Committing(command=command, context=context, told=self._told(), limits=limits)
+        return None
+
+    def _told(self) -> Told:
+        """A report is taken in either role: not every peer that sends one negotiates it."""
+        committer, request = self._house.committer, self._request
+        roles = self._roles.get(contexts.STORAGE_COMMITMENT, DEFAULT_ROLES)
+        if committer is None:
+            return Told(asked=None, reported=None, sender_ae=request.calling_ae)
+        return Told(
+            asked=(lambda one: committer.asked(request, one)) if roles.scu else None,
+            reported=lambda one: committer.reported(request, one),
+            sender_ae=request.calling_ae,
+        )
 
     def _store_request(self, command: dimse.Command, context: AnsweredContext) -> StoreRequest:
         return StoreRequest(
             association=self._number or 0,
-            sop_class_uid=command.affected_class,
-            sop_instance_uid=command.affected_instance,
+            sop_class_uid=command.sop_class,
+            sop_instance_uid=command.sop_instance,
             transfer_syntax_uid=context.transfer_syntax,
             message_id=command.message_id or 0,
             calling_ae=self._request.calling_ae,
         )
 
     def _flush(self) -> None:
-        if self._storing is not None:
-            self._storing.write(self._chunks)
+        if self._incoming is not None:
+            self._incoming.write(self._chunks)
         self._chunks.clear()
 
     def _finish(self) -> None:
@@ -311,15 +346,10 @@ class Acceptor:
             asked(lambda: self._house.receiver.echoed(self._request))
 
     def _answer(self, command: dimse.Command, context: AnsweredContext) -> StoreAnswer:
-        if command.field == dimse.C_STORE_RQ:
-            storing, self._storing = self._storing, None
-            if storing is not None:
-                return storing.finish()
-            return refusal(command, context) or StoreAnswer(status=status.PROCESSING_FAILURE)
-        if command.field == dimse.C_ECHO_RQ:
-            fits = command.affected_class == context.abstract_syntax == contexts.VERIFICATION
-            return StoreAnswer(status=status.SUCCESS if fits else status.CLASS_NOT_SUPPORTED)
-        return StoreAnswer(status=status.UNRECOGNISED_OPERATION)
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            return incoming.finish()
+        return self._refusal(command, context) or StoreAnswer(status=status.SUCCESS)
 
     def _respond(self, message: CommandSet, message_id: int, answer: StoreAnswer) -> None:
         command = message.command
@@ -327,11 +357,11 @@ class Acceptor:
             field=command.field | dimse.RESPONSE,
             responded_to=message_id,
             status=answer.status,
-            affected_class=command.affected_class if is_uid(command.affected_class) else "",
-            affected_instance=(
-                command.affected_instance if is_uid(command.affected_instance) else ""
-            ),
+            affected_class=command.sop_class if is_uid(command.sop_class) else "",
+            affected_instance=command.sop_instance if is_uid(command.sop_instance) else "",
             comment=status.comment(answer.comment),
+            event_type=command.event_type,
+            action_type=command.action_type,
         )
         data = dimse.encode_response(response)
         self._send(dimse.encode_message(data, message.context_id, self._max_pdu))

@@ -10,6 +10,8 @@ from pynetdicom.presentation import PresentationContext
 from dicom_node.dimse.pdu import AnsweredContext, AssociateRequest, Roles
 
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"  # Push Model (PS3.4 §J.3.5)
+NOT_STORED = frozenset({VERIFICATION, STORAGE_COMMITMENT})
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -51,13 +53,21 @@ def storage_classes() -> tuple[str, ...]:
 
 
 def acceptor_contexts(
-    extra_classes: Sequence[str] = (), extra_syntaxes: Sequence[str] = ()
+    extra_classes: Sequence[str] = (),
+    extra_syntaxes: Sequence[str] = (),
+    *,
+    commitment: bool = False,
 ) -> list[PresentationContext]:
-    """All contexts of the node as SCP: Verification, storage, and what the operator adds."""
+    """All contexts of the node as SCP: Verification, storage, and what the operator adds.
+
+    commitment: Storage Commitment, too, in which a requestor may have either role.
+    """
     syntaxes = list(dict.fromkeys((*STORED_AS_RECEIVED, *extra_syntaxes)))
     classes = dict.fromkeys((*storage_classes(), *extra_classes))
     contexts = [build_context(VERIFICATION, list(UNCOMPRESSED))]
-    contexts += [build_context(uid, syntaxes) for uid in classes if uid != VERIFICATION]
+    if commitment:
+        contexts.append(build_context(STORAGE_COMMITMENT, list(UNCOMPRESSED)))
+    contexts += [build_context(uid, syntaxes) for uid in classes if uid not in NOT_STORED]
     return contexts
 
 
@@ -74,7 +84,8 @@ def answer(
 ) -> tuple[list[AnsweredContext], dict[str, Roles]]:
     """Answer each proposed context, and the proposed roles (PS3.8 §9.3.3.2, PS3.7 §D.3.3.4).
 
-    The node is SCP of all it answers: a requestor that wants to be SCP alone is refused.
+    The node is SCP of all it answers: a requestor that wants to be SCP alone is refused, but for
+    Storage Commitment, of which a result comes from an SCP that asks (PS3.4 §J.3.3.1.3).
     """
     answered: list[AnsweredContext] = []
     roles: dict[str, Roles] = {}
@@ -82,8 +93,9 @@ def answer(
         result, syntax = _result(context.abstract_syntax, context.transfer_syntaxes, table)
         proposed = request.roles.get(context.abstract_syntax)
         if result == 0 and proposed is not None:
-            roles[context.abstract_syntax] = Roles(scu=proposed.scu, scp=False)
-            result = 0 if proposed.scu else 1  # user-rejection
+            may_scp = proposed.scp and context.abstract_syntax == STORAGE_COMMITMENT
+            roles[context.abstract_syntax] = Roles(scu=proposed.scu, scp=may_scp)
+            result = 0 if proposed.scu or may_scp else 1  # user-rejection
         answered.append(
             AnsweredContext(
                 context_id=context.context_id,

@@ -1,11 +1,11 @@
-"""What the SCP and the rest of the node agree on: values, and two protocols."""
+"""What the SCP and the rest of the node agree on: values, and three protocols."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MIB = 1024 * 1024
 
@@ -16,7 +16,8 @@ class Limits:
 
     pending_max: connections that have not asked for an association yet; the oldest gives way.
     associate_s: from the connection to the whole A-ASSOCIATE-RQ. pdu_s: from the header to the last
-    byte of a PDU. idle_s: nothing received on an association.
+    byte of a PDU. idle_s: nothing received on an association. commitment_bytes, references_max: of
+    one message of Storage Commitment.
     """
 
     associations_max: int = 64
@@ -28,6 +29,8 @@ class Limits:
     associate_bytes: int = MIB
     command_bytes: int = 16 * 1024
     object_bytes: int = 4096 * MIB
+    commitment_bytes: int = 4 * MIB  # holds references_max references with UIDs of full length
+    references_max: int = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +66,47 @@ class StoreRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreAnswer:
-    """The status of a C-STORE response; the comment goes out as Error Comment (0000,0902)."""
+    """The status of a response; the comment goes out as Error Comment (0000,0902)."""
 
     status: int
     comment: str = ""
+
+
+class Reference(NamedTuple):
+    """An item of the Referenced SOP Sequence (PS3.3 §C.14)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+class FailedReference(NamedTuple):
+    """An item of the Failed SOP Sequence; reason: see status.meaning (PS3.3 §C.14.1.1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    reason: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentRequest:
+    """What is to be kept for good, no instance twice (PS3.4 §J.3.2.1)."""
+
+    transaction_uid: str
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentReport:
+    """What became of a request (PS3.4 §J.3.3.1). sender_ae: AE title of who reports.
+
+    No instance is both committed and failed. Whether all that was asked for is in it, and whether
+    it was asked at all, is not judged here.
+    """
+
+    transaction_uid: str
+    committed: tuple[Reference, ...]
+    failed: tuple[FailedReference, ...] = ()
+    sender_ae: str = ""
 
 
 class Ending(StrEnum):
@@ -107,3 +147,13 @@ class Receiver(Protocol):
 
     def echoed(self, request: AssociationRequest) -> None:
         """A C-ECHO was answered on the association of that request."""
+
+
+class Committer(Protocol):
+    """The node behind Storage Commitment, in both roles. Called as a Receiver is."""
+
+    def asked(self, request: AssociationRequest, commitment: CommitmentRequest) -> StoreAnswer:
+        """A peer asks us to keep what it names; success promises it a report (PS3.4 §J.3.2)."""
+
+    def reported(self, request: AssociationRequest, report: CommitmentReport) -> StoreAnswer:
+        """A peer says what it keeps; success means that this is durably known here."""

@@ -15,7 +15,7 @@ from pynetdicom.transport import AssociationServer
 
 from dicom_node.dimse import contexts
 from dicom_node.dimse.association import Acceptor, House
-from dicom_node.dimse.contract import Limits, Receiver
+from dicom_node.dimse.contract import Committer, Limits, Receiver
 from dicom_node.domain.errors import ConfigurationError
 
 _ACCEPT_PAUSE_S = 0.1  # after a failed accept (no descriptors left): not in a busy loop
@@ -111,7 +111,7 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
                 continue
             self._serve(connection, address)
 
-    def open(self, receiver: Receiver, limits: Limits) -> None:
+    def open(self, receiver: Receiver, limits: Limits, committer: Committer | None) -> None:
         """Say who is behind the socket; before the accept loop runs."""
         self.stopped = threading.Event()
         self.doorkeeper = Doorkeeper(limits)
@@ -120,6 +120,7 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
             limits=limits,
             contexts=contexts.answerable(self.contexts),
             gate=self.doorkeeper,
+            committer=committer,
         )
 
     def close_door(self) -> None:

@@ -167,6 +167,55 @@ def _roles(value: memoryview) -> tuple[str, Roles]:
     return _text(value[2 : 2 + length]), Roles(scu=value[-2] == 1, scp=value[-1] == 1)
 
 
+def encode_associate_rq(
+    *,
+    called_ae: str,
+    calling_ae: str,
+    contexts: Sequence[ProposedContext],
+    roles: Mapping[str, Roles],
+    max_pdu: int,
+    implementation: tuple[str, str],
+) -> bytes:
+    """Write an A-ASSOCIATE-RQ (PS3.8 §9.3.2); AE titles must be such."""
+    items = _item(0x10, APPLICATION_CONTEXT.encode())
+    for context in contexts:
+        syntaxes = b"".join(_item(0x40, uid.encode()) for uid in context.transfer_syntaxes)
+        head = bytes((context.context_id, 0, 0, 0))
+        items += _item(0x20, head + _item(0x30, context.abstract_syntax.encode()) + syntaxes)
+    items += _user_item(roles, max_pdu, implementation)
+    titles = called_ae.encode("ascii").ljust(16) + calling_ae.encode("ascii").ljust(16)
+    return _pdu(ASSOCIATE_RQ, struct.pack(">HH", 1, 0) + titles + bytes(32) + items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociateAnswer:
+    """An A-ASSOCIATE-AC. contexts: identifier -> result, transfer syntax. max_pdu: 0 is no limit.
+
+    roles: what the acceptor lets the requestor be, where it answers a proposal.
+    """
+
+    contexts: Mapping[int, tuple[int, str]]
+    max_pdu: int
+    roles: Mapping[str, Roles]
+
+
+def decode_associate_ac(body: bytes) -> AssociateAnswer:
+    """Read the body of an A-ASSOCIATE-AC (PS3.8 §9.3.3); raises ProtocolError."""
+    if len(body) < _FIXED_BYTES:
+        raise ProtocolError("the A-ASSOCIATE-AC is too short")
+    contexts: dict[int, tuple[int, str]] = {}
+    max_pdu, roles = _ASSUMED_MAX_PDU, dict[str, Roles]()
+    for kind, item in _items(memoryview(body)[_FIXED_BYTES:]):
+        if kind == 0x21:
+            if len(item) < 4:
+                raise ProtocolError("a presentation context is cut short")
+            syntaxes = [_text(value) for sub, value in _items(item[4:]) if sub == 0x40]
+            contexts[item[0]] = (item[2], syntaxes[0] if syntaxes else "")
+        elif kind == 0x50:
+            max_pdu, roles = _user_information(item)
+    return AssociateAnswer(contexts=contexts, max_pdu=max_pdu, roles=roles)
+
+
 def encode_associate_ac(
     *,
     echoed: bytes,
@@ -176,17 +225,20 @@ def encode_associate_ac(
     implementation: tuple[str, str],
 ) -> bytes:
     """Write an A-ASSOCIATE-AC (PS3.8 §9.3.3); implementation: class UID and version name."""
-    user = _item(0x51, struct.pack(">I", max_pdu)) + _item(0x52, implementation[0].encode())
-    for sop_class, role in roles.items():
-        uid = sop_class.encode("latin-1")
-        user += _item(0x54, struct.pack(">H", len(uid)) + uid + bytes((role.scu, role.scp)))
-    user += _item(0x55, implementation[1].encode())
     items = _item(0x10, APPLICATION_CONTEXT.encode())
     for context in contexts:
         head = bytes((context.context_id, 0, context.result, 0))
         items += _item(0x21, head + _item(0x40, context.transfer_syntax.encode()))
-    items += _item(0x50, user)
+    items += _user_item(roles, max_pdu, implementation)
     return _pdu(ASSOCIATE_AC, struct.pack(">HH", 1, 0) + echoed + items)
+
+
+def _user_item(roles: Mapping[str, Roles], max_pdu: int, implementation: tuple[str, str]) -> bytes:
+    user = _item(0x51, struct.pack(">I", max_pdu)) + _item(0x52, implementation[0].encode())
+    for sop_class, role in roles.items():
+        uid = sop_class.encode("latin-1")
+        user += _item(0x54, struct.pack(">H", len(uid)) + uid + bytes((role.scu, role.scp)))
+    return _item(0x50, user + _item(0x55, implementation[1].encode()))
 
 
 def _item(kind: int, value: bytes) -> bytes:
@@ -205,6 +257,11 @@ def encode_associate_rj(rejection: Rejection) -> bytes:
 def encode_abort(abort: Abort) -> bytes:
     """Write an A-ABORT (PS3.8 §9.3.8)."""
     return _pdu(ABORT, bytes((0, 0, abort.source, abort.reason)))
+
+
+def encode_release_rq() -> bytes:
+    """Write an A-RELEASE-RQ (PS3.8 §9.3.6)."""
+    return _pdu(RELEASE_RQ, bytes(4))
 
 
 def encode_release_rp() -> bytes:

@@ -11,11 +11,17 @@ COMMENT_MAX = 64  # Error Comment is LO (PS3.5 §6.2)
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 DUPLICATE_INSTANCE = 0x0111
+NO_SUCH_INSTANCE = 0x0112
+NO_SUCH_EVENT = 0x0113
+INVALID_ARGUMENT = 0x0115
 INVALID_INSTANCE = 0x0117
+NO_SUCH_CLASS = 0x0118
 CLASS_NOT_SUPPORTED = 0x0122
+NO_SUCH_ACTION = 0x0123
 NOT_AUTHORISED = 0x0124
 UNRECOGNISED_OPERATION = 0x0211
 MISTYPED_ARGUMENT = 0x0212
+RESOURCE_LIMITATION = 0x0213
 OUT_OF_RESOURCES = 0xA700
 CLASS_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
@@ -31,14 +37,20 @@ MEANINGS: dict[int, tuple[str, str]] = {
     INVALID_INSTANCE: ("invalid SOP Instance UID", "PS3.7 §C.5"),
     0x0105: ("no such attribute", "PS3.7 §C.5"),
     0x0106: ("invalid attribute value", "PS3.7 §C.5"),
-    0x0112: ("no such SOP Instance", "PS3.7 §C.5"),
+    NO_SUCH_INSTANCE: ("no such SOP Instance", "PS3.7 §C.5"),
+    NO_SUCH_EVENT: ("no such event type", "PS3.7 §C.5"),
+    0x0114: ("no such argument", "PS3.7 §C.5"),
+    INVALID_ARGUMENT: ("invalid argument value", "PS3.7 §C.5"),
+    NO_SUCH_CLASS: ("no such SOP Class", "PS3.7 §C.5"),
     0x0119: ("class and instance do not fit", "PS3.7 §C.5"),
+    NO_SUCH_ACTION: ("no such action", "PS3.7 §C.5"),
+    0x0131: ("duplicate Transaction UID", "PS3.3 §C.14.1.1"),
     CLASS_NOT_SUPPORTED: ("SOP Class not supported", "PS3.7 §C.5"),
     NOT_AUTHORISED: ("not authorised", "PS3.7 §C.5"),
     0x0210: ("duplicate invocation", "PS3.7 §C.5"),
     UNRECOGNISED_OPERATION: ("unrecognised operation", "PS3.7 §C.5"),
     MISTYPED_ARGUMENT: ("mistyped argument", "PS3.7 §C.5"),
-    0x0213: ("resource limitation", "PS3.7 §C.5"),
+    RESOURCE_LIMITATION: ("resource limitation", "PS3.7 §C.5"),
     OUT_OF_RESOURCES: ("out of resources", "PS3.4 §B.2.3, §C.4.1.1.4"),
     0xA701: ("out of resources: matches cannot be counted", "PS3.4 §C.4.2.1.5"),
     0xA702: ("out of resources: sub-operations cannot be performed", "PS3.4 §C.4.2.1.5"),

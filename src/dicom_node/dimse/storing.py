@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dicom_node.dimse import status
 from dicom_node.dimse.answers import asked
 from dicom_node.dimse.command import Command
+from dicom_node.dimse.contexts import NOT_STORED
 from dicom_node.dimse.contract import Sink, StoreAnswer, StoreRequest
 from dicom_node.dimse.part10 import file_head
 from dicom_node.dimse.pdu import AnsweredContext, ProtocolError
@@ -15,16 +16,18 @@ from dicom_node.domain.identifiers import is_uid
 
 def refusal(command: Command, context: AnsweredContext) -> StoreAnswer | None:
     """What is wrong with a C-STORE request before its data set is seen; None if nothing."""
-    if command.affected_class != context.abstract_syntax:
+    if context.abstract_syntax in NOT_STORED:
+        return StoreAnswer(status=status.CLASS_NOT_SUPPORTED, comment="not a Storage SOP Class")
+    if command.sop_class != context.abstract_syntax:
         return StoreAnswer(
             status=status.CLASS_NOT_SUPPORTED,
             comment="SOP Class is not that of the presentation context",
         )
-    if not command.affected_instance:
+    if not command.sop_instance:
         return StoreAnswer(
             status=status.MISTYPED_ARGUMENT, comment="Affected SOP Instance UID is missing"
         )
-    if not is_uid(command.affected_instance):
+    if not is_uid(command.sop_instance):
         return StoreAnswer(
             status=status.INVALID_INSTANCE, comment="Affected SOP Instance UID is not a UID"
         )

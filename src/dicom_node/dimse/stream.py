@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dicom_node.dimse import pdu
+from dicom_node.dimse.contract import Rejection
 from dicom_node.dimse.pdu import ProtocolError
 from dicom_node.dimse.status import UNEXPECTED_PDU, UNRECOGNISED_PDU, Abort
 
@@ -21,6 +22,20 @@ class Associate:
     """A whole A-ASSOCIATE-RQ, without its header."""
 
     body: bytes
+
+
+@dataclass(slots=True)
+class Accepted:
+    """A whole A-ASSOCIATE-AC, without its header."""
+
+    body: bytes
+
+
+@dataclass(slots=True)
+class Rejected:
+    """An A-ASSOCIATE-RJ."""
+
+    rejection: Rejection
 
 
 @dataclass(slots=True)
@@ -39,23 +54,37 @@ class Release:
 
 
 @dataclass(slots=True)
+class Released:
+    """An A-RELEASE-RP."""
+
+
+@dataclass(slots=True)
 class Aborted:
     """An A-ABORT of the peer."""
 
     abort: Abort
 
 
-Event = Associate | Fragment | Release | Aborted
+Event = Associate | Accepted | Rejected | Fragment | Release | Released | Aborted
+
+_AWAITED = {  # as acceptor or requestor, before and after establishment (PS3.8 Table 9-10)
+    (False, False): {pdu.ASSOCIATE_RQ, pdu.ABORT},
+    (False, True): {pdu.P_DATA, pdu.RELEASE_RQ, pdu.ABORT},
+    (True, False): {pdu.ASSOCIATE_AC, pdu.ASSOCIATE_RJ, pdu.ABORT},
+    (True, True): {pdu.P_DATA, pdu.RELEASE_RQ, pdu.RELEASE_RP, pdu.ABORT},
+}
 
 
 class Stream:
-    """What an acceptor hears. established: set it when the association is accepted.
+    """What one side hears. established: set it when the association is accepted.
 
-    pdus: headers read so far. mid_pdu: whether the last of these PDUs lacks bytes.
+    requestor: whether that side asked for it. pdus: headers read so far. mid_pdu: whether the last
+    of these PDUs lacks bytes.
     """
 
-    def __init__(self, *, associate_bytes: int, pdu_bytes: int) -> None:
+    def __init__(self, *, associate_bytes: int, pdu_bytes: int, requestor: bool = False) -> None:
         self.established = False
+        self._requestor = requestor
         self.pdus = 0
         self._associate_bytes = associate_bytes
         self._pdu_bytes = pdu_bytes
@@ -114,16 +143,14 @@ class Stream:
         self.pdus += 1
         if not pdu.ASSOCIATE_RQ <= self._kind <= pdu.ABORT:
             raise ProtocolError("the PDU is of no known type", UNRECOGNISED_PDU)
-        if self._kind in (pdu.ASSOCIATE_AC, pdu.ASSOCIATE_RJ, pdu.RELEASE_RP) or (
-            self._kind != pdu.ABORT and self.established == (self._kind == pdu.ASSOCIATE_RQ)
-        ):
+        if self._kind not in _AWAITED[self._requestor, self.established]:
             raise ProtocolError("the PDU does not belong here", UNEXPECTED_PDU)
         if self._kind == pdu.P_DATA:
             if not _HEADER_BYTES <= length <= self._pdu_bytes:
                 raise ProtocolError("the P-DATA PDU is longer than announced, or holds nothing")
-        elif self._kind == pdu.ASSOCIATE_RQ:
+        elif self._kind in (pdu.ASSOCIATE_RQ, pdu.ASSOCIATE_AC):
             if not 0 < length <= self._associate_bytes:
-                raise ProtocolError("the A-ASSOCIATE-RQ is longer than anything it may hold")
+                raise ProtocolError("the A-ASSOCIATE PDU is longer than anything it may hold")
         elif length != 4:
             raise ProtocolError("the PDU does not have the length of its type")
         self._pdu_left = length
@@ -148,6 +175,12 @@ class Stream:
         self._pending.clear()
         if self._kind == pdu.ASSOCIATE_RQ:
             return Associate(body)
+        if self._kind == pdu.ASSOCIATE_AC:
+            return Accepted(body)
+        if self._kind == pdu.ASSOCIATE_RJ:
+            return Rejected(Rejection(result=body[1], source=body[2], reason=body[3]))
         if self._kind == pdu.RELEASE_RQ:
             return Release()
+        if self._kind == pdu.RELEASE_RP:
+            return Released()
         return Aborted(Abort(source=body[2], reason=body[3]))

@@ -257,7 +257,7 @@ def test_an_echo_response_is_read_by_pynetdicom() -> None:
 def test_a_command_set_is_read(wire: SimpleNamespace) -> None:
     command = decode_command(wire.c_store(message_id=513))
     assert (command.field, command.message_id, command.has_data_set) == (1, 513, True)
-    assert (command.affected_class, command.affected_instance) == (CT, wire.INSTANCE)
+    assert (command.sop_class, command.sop_instance) == (CT, wire.INSTANCE)
     assert not decode_command(wire.c_echo()).has_data_set
 
 
