@@ -9,7 +9,8 @@ NodeError
 ├── ToolError            a model: missing weights, wrong digest, failed run
 ├── PeerError            another AE: unreachable, rejected, no common presentation context
 ├── SpoolError           the disk: full, failing, missing file
-└── CatalogError         the catalog: corrupt, locked, an illegal transition
+└── CatalogError         the catalog: locked, an illegal transition
+    └── CatalogDamaged   its file cannot be trusted: nothing more is written to it
 
 Refusals and verdicts are values, not exceptions; these are for what a stage cannot go on with.
 Every message is one sentence that says what to do or what is wrong, without patient data.
@@ -71,3 +72,7 @@ class SpoolError(NodeError):
 
 class CatalogError(NodeError):
     """The catalog refused."""
+
+
+class CatalogDamaged(CatalogError):
+    """The catalog's file is damaged: only a rebuild helps."""
