@@ -103,14 +103,19 @@ def test_the_same_series_again_makes_no_second_result(start_node, pacs):
     assert len(node.running.catalog.views.results(series[0].SeriesInstanceUID)) == 1
 
 
-def test_an_instance_with_other_content_under_a_known_uid_is_refused(start_node, pacs):
+def test_an_instance_with_other_content_under_a_known_uid_is_kept_apart(start_node, pacs):
     node = start_node(peers=peer(pacs), routes="")
     series = a_series(3)
     send_series(node.address, objects=series, **FROM_PACS)
     series[0].PatientComments = "other content"
-    assert send_series(node.address, objects=series[:1], **FROM_PACS) == [0x0111]
+    assert send_series(node.address, objects=series[:1], **FROM_PACS) == [0xB000]
     known = node.running.catalog.views.instance(series[0].SOPInstanceUID)
     assert (node.folder / "var" / "spool" / known.path).is_file(), "the first stays"
+    (other,) = node.running.catalog.views.conflicts(series[0].SeriesInstanceUID)
+    kept = pydicom.dcmread(node.folder / "var" / "spool" / other.path)
+    assert kept.PatientComments == "other content"
+    told = [line.text for line in node.story(series[0].SeriesInstanceUID).lines]
+    assert any("with other content: kept apart" in text for text in told)
 
 
 def test_the_nodes_own_result_coming_back_is_kept_and_not_processed(start_node, pacs):

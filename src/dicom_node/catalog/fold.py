@@ -16,7 +16,9 @@ NEW = "new"
 REPEATED = "repeated"
 CONFLICT = "conflict"
 
+_SUPERSEDED = "superseded: more instances arrived"
 _AT_ONCE = 0.0  # an operator's clock need not be that of the node
+_BETWEEN_IMAGES_S = 1.0
 _WAIT_MAX_S = 86400.0  # a delivery that is due later than that waits for a clock that was set back
 
 
@@ -76,10 +78,14 @@ def _association_ended(db: sqlite3.Connection, event: e.AssociationEnded, number
         "UPDATE association SET ended_at = ?, ended = ? WHERE number = ? AND ended_at IS NULL",
         (event.at, event.how, event.number),
     )
+    # with an association for each image no end is the last: judging at each would cost the square
     db.execute(
-        "UPDATE series SET due_at = min(coalesce(due_at, ?), ?) WHERE state = ? AND series_uid IN "
-        "(SELECT series_uid FROM contribution WHERE association = ?)",
-        (event.at, event.at, SeriesState.RECEIVING, event.number),
+        "UPDATE series SET due_at = min(coalesce(due_at, 1e300), ?1 + CASE WHEN instances > 1 AND "
+        "(SELECT count(*) FROM contribution c WHERE c.series_uid = series.series_uid) >= instances "
+        "THEN ?4 ELSE 0 END) "
+        "WHERE state = ?2 AND series_uid IN "
+        "(SELECT series_uid FROM contribution WHERE association = ?3)",
+        (event.at, SeriesState.RECEIVING, event.number, _BETWEEN_IMAGES_S),
     )
 
 
@@ -102,6 +108,11 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
         ),
     )  # fmt: skip
     _contribute(db, i.series_uid, i.association)
+    db.execute(  # what runs on fewer instances than there are now is of no use
+        "UPDATE step SET state = ?, lease_until = NULL, reason = ? WHERE series_uid = ? "
+        "AND state IN (?, ?)",
+        (StepState.CANCELED, _SUPERSEDED, i.series_uid, StepState.SCHEDULED, StepState.IN_PROGRESS),
+    )
     text = i.attributes.get
     db.execute(
         "INSERT INTO series (series_uid, study_uid, state, revision, instances, first_at, last_at, "
@@ -155,10 +166,12 @@ def _series_judged(db: sqlite3.Connection, event: e.SeriesJudged, number: int) -
     changed = db.execute(
         "UPDATE series SET state = ?, due_at = ?, reason = ?, "
         "ask_at = CASE WHEN ? THEN coalesce(ask_at, ?) END "
-        "WHERE series_uid = ? AND revision = ? AND state <> ?",
+        "WHERE series_uid = ? AND revision = ? AND state <> ? "
+        "AND (? IS NULL OR (instances = ? AND due_at IS ?))",
         (
             event.state, event.due_at, "; ".join(event.reasons), event.ask, event.at,
             event.series_uid, event.revision, SeriesState.HELD,
+            event.instances, event.instances, event.was_due_at,
         ),
     ).rowcount  # fmt: skip
     if not changed:
@@ -209,9 +222,16 @@ def _step_scheduled(db: sqlite3.Connection, event: e.StepScheduled, number: int)
     del number
     s = event.step
     db.execute(
-        "UPDATE step SET state = ?, reason = 'superseded: more instances arrived' "
+        "UPDATE step SET state = ?, reason = ? "
         "WHERE series_uid = ? AND route = ? AND state IN (?, ?)",
-        (StepState.CANCELED, s.series_uid, s.route, StepState.SCHEDULED, StepState.IN_PROGRESS),
+        (
+            StepState.CANCELED,
+            _SUPERSEDED,
+            s.series_uid,
+            s.route,
+            StepState.SCHEDULED,
+            StepState.IN_PROGRESS,
+        ),
     )
     db.execute(
         "INSERT INTO step (series_uid, revision, route, tool_id, results, destinations, "
@@ -279,12 +299,15 @@ def _step_reset(db: sqlite3.Connection, event: e.StepReset, number: int) -> None
 
 
 def _result_stored(db: sqlite3.Connection, event: e.ResultStored, number: int) -> None:
-    """The same result again (a second run of the same tool on the same input) changes nothing."""
+    """The same result again (a second run of the same tool on the same input) changes nothing.
+
+    One whose step was not known, for it was found in the spool, gets the step that makes it again.
+    """
     del number
     r = event.result
     db.execute(
         "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (sop_instance_uid) DO NOTHING",
+        "ON CONFLICT (sop_instance_uid) DO UPDATE SET step_id = excluded.step_id WHERE step_id = 0",
         (
             r.sop_instance_uid, r.sop_class_uid, r.transfer_syntax_uid, r.series_uid, r.study_uid,
             r.step_id, r.source_series_uid, r.tool_id, r.tool_version, r.kind, r.path, r.size,

@@ -31,6 +31,10 @@ class Views:
         self._lock = lock
         self._damage = damage
 
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """For this room only: the answer to a query. Raises CatalogError."""
+        return self._rows(sql, *values)
+
     def _rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         try:
             with self._lock:
@@ -146,8 +150,7 @@ class Views:
     def next_step(self, now: float) -> int | None:
         """The most urgent step that is due."""
         row = self._row(
-            "SELECT step_id FROM step WHERE state = 'SCHEDULED' AND due_at <= ? AND "
-            "(SELECT state FROM series WHERE series.series_uid = step.series_uid) <> 'HELD' "
+            "SELECT step_id FROM runnable WHERE due_at <= ? "
             "ORDER BY priority DESC, due_at, step_id LIMIT 1",
             now,
         )
@@ -155,10 +158,7 @@ class Views:
 
     def next_step_due(self) -> float | None:
         """When the next step may be claimed."""
-        row = self._row(
-            "SELECT min(due_at) AS due FROM step WHERE state = 'SCHEDULED' AND "
-            "(SELECT state FROM series WHERE series.series_uid = step.series_uid) <> 'HELD'"
-        )
+        row = self._row("SELECT min(due_at) AS due FROM runnable")
         return row["due"] if row else None
 
     def step(self, step_id: int) -> Step | None:
@@ -282,7 +282,9 @@ class Views:
     def events_of(self, series_uid: str) -> list[tuple[int, e.Event]]:
         """The story of a Series: its events in order, with their numbers."""
         rows = self._rows(
-            "SELECT number, kind, body FROM event WHERE series = ? ORDER BY number", series_uid
+            "SELECT number, kind, body FROM event WHERE series = ? AND series <> '' "
+            "ORDER BY number",  # as the partial index has it
+            series_uid,
         )
         return [(row["number"], codec.from_json(row["kind"], row["body"])) for row in rows]
 

@@ -39,7 +39,8 @@ class Policy:
 class Evidence:
     """What is known about a Series at one moment; times in UTC seconds.
 
-    instances: how many have arrived. associations: how many of them brought any. open_associations:
+    instances: how many have arrived. planes: those that are not set aside, as localizers are.
+    associations: how many of them brought any. open_associations:
     those that have not ended. last_end: how the latest to end did ("released", "aborted", ...), and
     last_end_at when. hole: the geometry's complaint about missing planes, "" if there is none.
     expected: what the header counts (Images in Acquisition (0020,1002)), if it does.
@@ -49,6 +50,7 @@ class Evidence:
     """
 
     instances: int
+    planes: int
     first_at: float
     last_at: float
     associations: int
@@ -161,8 +163,9 @@ def _weigh(evidence: Evidence, policy: Policy) -> _Weighed:
     if hint:
         return _Weighed(patience_s=policy.quiet_s, reasons=(*reasons, hint))
     reasons = (*reasons, "every association was released")
-    if evidence.expected == evidence.instances:
-        return _Weighed(patience_s=0.0, reasons=(*reasons, "as many as the header counts"))
+    if evidence.expected == evidence.planes:
+        counted = f"{_planes(evidence.planes)}, as many as the header counts"
+        return _Weighed(patience_s=0.0, reasons=(*reasons, counted))
     if evidence.one_each:
         hint = "the sender opens an association for each image"
         return _Weighed(patience_s=policy.quiet_s, reasons=(*reasons[:-1], hint))
@@ -191,15 +194,17 @@ def _hint(evidence: Evidence) -> str:
         return f"the last association was {evidence.last_end or 'ended in an unknown way'}"
     if evidence.doubt:
         return evidence.doubt
-    if evidence.expected is not None and evidence.instances < evidence.expected:
-        return "fewer than the header counts"
+    if evidence.expected is not None and evidence.planes < evidence.expected:
+        return f"{_planes(evidence.planes)}, and the header counts {evidence.expected}"
     return ""
 
 
 def _counted(evidence: Evidence) -> str:
-    if evidence.expected is None:
-        return _instances(evidence.instances)
-    return f"{evidence.instances} of {_instances(evidence.expected)}"
+    return _instances(evidence.instances)
+
+
+def _planes(count: int) -> str:
+    return "1 plane" if count == 1 else f"{count} planes"
 
 
 def _instances(count: int) -> str:

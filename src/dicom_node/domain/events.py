@@ -42,13 +42,14 @@ class AssociationEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRejected:
-    """A peer was not admitted (PS3.8 §9.3.4)."""
+    """A peer was not admitted (PS3.8 §9.3.4). times: since this was last recorded of it."""
 
     at: float
     calling_ae: str
     called_ae: str
     address: str
     reason: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,8 @@ class InstanceRefused:
 class SeriesJudged:
     """The verdict on a Series, with its evidence in words. due_at: judged again then.
 
-    ask: the source is to be asked how many instances it has.
+    ask: the source is to be asked how many instances it has. instances, was_due_at: as they were
+    when the evidence was taken; if they have changed, the verdict is void (None: not checked).
     """
 
     at: float
@@ -93,6 +95,8 @@ class SeriesJudged:
     reasons: tuple[str, ...]
     due_at: float | None = None
     ask: bool = False
+    instances: int | None = None
+    was_due_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

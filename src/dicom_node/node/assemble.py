@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,12 +10,13 @@ from dicom_node.decide import completeness
 from dicom_node.decide.geometry import Fault, NotAStack, hole, split_localizers, stack_of
 from dicom_node.decide.routing import Route, Sender, StepPlan, plan, resolve_sender
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.errors import CatalogError, NodeError
 from dicom_node.domain.records import Association, Attributes, Instance, Peer, Series, Step
 from dicom_node.domain.states import SeriesState, StepState
 from dicom_node.node.applicability import Judge
 from dicom_node.node.journal import Journal
 
+_log = logging.getLogger("dicom_node")
 _MAY_BE_MENDED = frozenset({Fault.UNEVEN, Fault.TOO_FEW})  # by instances still to come
 
 
@@ -36,14 +38,29 @@ class Assembler:
         """Judge what is due. Returns when the next Series is."""
         views = self.journal.catalog.views
         for series in views.series_due(now):
-            instances = views.instances(series.series_uid)
-            associations = views.associations(series.series_uid)
             try:
-                self.journal.commit(*self.judge(series, instances, associations, now))
+                self.journal.commit(*self._judged(series, now))
             except CatalogError:  # it changed meanwhile: it is due again by what changed it
                 if views.series(series.series_uid) == series:
                     raise
         return views.next_series_due()
+
+    def _judged(self, series: Series, now: float) -> list[e.Event]:
+        """The verdict; a Series that the node cannot judge is held, and the others go on."""
+        views = self.journal.catalog.views
+        instances = views.instances(series.series_uid)
+        associations = views.associations(series.series_uid)
+        if len(instances) != series.instances:  # more came between the two reads
+            series = views.series(series.series_uid) or series
+        try:
+            return self.judge(series, instances, associations, now)
+        except NodeError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever its header holds, it is one Series
+            _log.exception("series %s cannot be judged", series.series_uid)
+            what = f"{type(error).__name__}: {error}"
+            reason = f"the node could not judge it, which is an error of the node: {what}"
+            return [e.SeriesHeld(at=now, series_uid=series.series_uid, reason=reason)]
 
     def judge(
         self,
@@ -72,6 +89,8 @@ class Assembler:
             reasons=reasons,
             due_at=verdict.due_at,
             ask=verdict.ask,
+            instances=series.instances,
+            was_due_at=series.due_at,
         )
         if verdict.state is not SeriesState.COMPLETE:
             return [judged]
@@ -110,12 +129,8 @@ class Assembler:
             routes=self.routes,
             is_own_result=own,
         )
-        replaced = self._results_so_far(series)
         events: list[e.Event] = [
-            e.StepScheduled(
-                at=now,
-                step=_step(series, step, chosen, now, replaced.get(step.tool_id, ())),
-            )
+            e.StepScheduled(at=now, step=self._replacing(_step(series, step, chosen, now)))
             for step in found.steps
         ]
         if found.reasons:
@@ -129,17 +144,27 @@ class Assembler:
             )
         return events
 
-    def _results_so_far(self, series: Series) -> dict[str, tuple[str, ...]]:
-        """Tool id -> the results of the revision before, which a new one replaces."""
+    def _replacing(self, step: Step) -> Step:
+        """The step, with the earlier results of its tool on the Series that its own replace.
+
+        The same input as before gives the same results: they replace what those replaced.
+        """
         views = self.journal.catalog.views
-        steps = {step.step_id: step for step in views.steps(series.series_uid)}
-        found: dict[str, tuple[str, ...]] = {}
-        newest = max((s.revision for s in steps.values()), default=0)
-        for result in views.results(series.series_uid):
-            step = steps.get(result.step_id)
-            if step is not None and step.revision == newest < series.revision:
-                found[result.tool_id] = (*found.get(result.tool_id, ()), result.sop_instance_uid)
-        return found
+        done = [
+            s
+            for s in views.steps(step.series_uid)
+            if s.tool_id == step.tool_id and s.state is StepState.COMPLETED
+        ]
+        for earlier in reversed(done):
+            if earlier.instance_uids == step.instance_uids and earlier.results == step.results:
+                return replace(step, replaces=earlier.replaces)
+        gone = {uid for earlier in done for uid in earlier.replaces}
+        results = [
+            r.sop_instance_uid
+            for r in views.results(step.series_uid)
+            if r.tool_id == step.tool_id and r.kind in step.results
+        ]
+        return replace(step, replaces=tuple(sorted(set(results) - gone)))
 
 
 def patience_with(source: Peer | None, policy: completeness.Policy) -> completeness.Policy:
@@ -173,6 +198,7 @@ def _evidence(
     fault = found if isinstance(found, NotAStack) else None
     return completeness.Evidence(
         instances=series.instances,
+        planes=len(volume),
         first_at=series.first_at,
         last_at=series.last_at,
         associations=len(associations),
@@ -203,7 +229,6 @@ def _step(
     found: StepPlan,
     chosen: Sequence[Attributes],
     now: float,
-    replaces: Sequence[str],
 ) -> Step:
     return Step(
         step_id=0,  # the catalog numbers it
@@ -218,5 +243,4 @@ def _step(
         attempt=0,
         priority=found.priority,
         due_at=now,
-        replaces=tuple(sorted(replaces)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from dicom_node.dimse.contract import (
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError, NotDicom, SpoolError
 from dicom_node.domain.records import Attributes, Instance, Peer
-from dicom_node.iod.checks import check_stored
+from dicom_node.iod.checks import Problem, check_stored
 from dicom_node.iod.header import read_attributes
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
@@ -29,6 +30,11 @@ CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110  # PS3.7 §C.5
 NOT_AUTHORISED = 0x0124
 KEPT_APART = 0xB000  # PS3.4 Table B.2-1, a warning: stored, but not as the sender may think
+
+
+_REJECTION_AGAIN_S = 3600.0
+_REJECTIONS_MAX = 1000
+_UIDS = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,24 @@ class _Open:
     recorded: bool = False
 
 
+class _Rejections:
+    """Counts rejections, so that a stranger that knocks all day is recorded once an hour."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def times(self, who: tuple[str, str, str], now: float) -> int:
+        """How often since it was last recorded, this time included; 0: not to be recorded now."""
+        with self._lock:
+            recorded_at, times = self._known.pop(who, (-math.inf, 0))
+            due = abs(now - recorded_at) >= _REJECTION_AGAIN_S
+            self._known[who] = (now, 0) if due else (recorded_at, times + 1)
+            if len(self._known) > _REJECTIONS_MAX:
+                del self._known[next(iter(self._known))]
+        return times + 1 if due else 0
+
+
 class StorageReceiver:
     """The node's side of the Storage SCP: dimse calls it, from one thread for each association."""
 
@@ -62,6 +86,7 @@ class StorageReceiver:
         self._clock = clock
         self._open: dict[int, _Open] = {}
         self._lock = threading.Lock()
+        self._rejections = _Rejections()
         self._last = journal.catalog.views.last_association()
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
@@ -84,6 +109,11 @@ class StorageReceiver:
             return self._last
 
     def _reject(self, request: AssociationRequest, reason: str, code: int) -> Rejection:
+        times = self._rejections.times(
+            (request.calling_ae, request.address, reason), self._clock.now()
+        )
+        if not times:
+            return Rejection(result=1, source=1, reason=code)
         with contextlib.suppress(CatalogError):  # the rejection stands, recorded or not
             self._journal.commit(
                 e.AssociationRejected(
@@ -92,6 +122,7 @@ class StorageReceiver:
                     called_ae=request.called_ae,
                     address=request.address,
                     reason=reason,
+                    times=times,
                 )
             )
         return Rejection(result=1, source=1, reason=code)
@@ -234,6 +265,8 @@ class _StorageSink:
         except NotDicom as error:
             self._incoming.abort()
             return self._receiver.refuse(self._request, CANNOT_UNDERSTAND, str(error))
+        if problem is None and not all(attributes.get(uid) for uid in _UIDS):
+            problem = Problem(status=CANNOT_UNDERSTAND, comment="its UIDs cannot be read as UIDs")
         if problem is not None:
             self._incoming.abort()
             return self._receiver.refuse(self._request, problem.status, problem.comment, attributes)

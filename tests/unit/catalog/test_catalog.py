@@ -15,14 +15,14 @@ from dicom_node.domain.records import Delivery, Instance, Result, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 
 
-def an_instance(number=1, *, series="1.2.3", sha256=None, association=1):
+def an_instance(number=1, *, series="1.2.3", sha256=None, association=1, path=None):
     return Instance(
         sop_instance_uid=f"{series}.{number}",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         study_uid="1.2",
         series_uid=series,
-        path=f"objects/aa/{series}.{number}",
+        path=path or f"objects/aa/{series}.{number}",
         size=10,
         sha256=sha256 or f"{number:064x}",
         association=association,
@@ -98,14 +98,24 @@ def catalog(tmp_path):
     catalog.close()
 
 
-def through_to_delivery(catalog):
-    catalog.commit(opened(), arrival(1))
-    catalog.commit(
-        e.SeriesJudged(
-            at=300, series_uid="1.2.3", revision=1, state=SeriesState.COMPLETE, reasons=("ok",)
-        ),
-        e.StepScheduled(at=300, step=a_step()),
+def judged(revision=1, **more):
+    return e.SeriesJudged(
+        at=300,
+        series_uid="1.2.3",
+        revision=revision,
+        state=SeriesState.COMPLETE,
+        reasons=("ok",),
+        **more,
     )
+
+
+def scheduled(catalog):
+    catalog.commit(opened(), arrival(1))
+    catalog.commit(judged(), e.StepScheduled(at=300, step=a_step()))
+
+
+def through_to_delivery(catalog):
+    scheduled(catalog)
     step = catalog.claim_step(now=301, lease_s=30, transaction_uid="2.25.9", performer="p0")
     catalog.commit(
         e.StepCompleted(
@@ -212,17 +222,22 @@ def test_a_delivery_whose_sender_failed_is_claimed_again(catalog):
 
 
 def test_a_restart_takes_everything_under_way_back_into_the_queue(catalog):
-    catalog.commit(opened(), arrival(1))
-    catalog.commit(e.StepScheduled(at=300, step=a_step()))
+    scheduled(catalog)
     step = catalog.claim_step(now=301, lease_s=30, transaction_uid="t", performer="p")
     catalog.commit(e.NodeStarted(at=400, version="1"))
     assert catalog.views.step(step.step_id).state is StepState.SCHEDULED
     assert catalog.views.associations("1.2.3")[0].ended == "lost"
-    assert [s.series_uid for s in catalog.views.series_due(400)] == ["1.2.3"]
+
+
+def test_a_series_under_way_is_judged_at_a_restart_whatever_the_clock_was(catalog):
+    catalog.commit(opened(), arrival(1))
+    catalog.commit(e.NodeStarted(at=50, version="1"))  # the clock was set back meanwhile
+    (series,) = catalog.views.series_due(50)
+    assert series.last_at == 50
 
 
 def test_a_failing_step_returns_until_it_is_put_into_quarantine(catalog):
-    catalog.commit(opened(), arrival(1), e.StepScheduled(at=300, step=a_step()))
+    scheduled(catalog)
     catalog.claim_step(now=301, lease_s=30, transaction_uid="t", performer="p")
     catalog.commit(e.StepFailed(at=302, step_id=1, reason="boom", retry_at=350))
     assert catalog.claim_step(now=340, lease_s=30, transaction_uid="t", performer="p") is None
@@ -239,6 +254,84 @@ def test_more_instances_cancel_the_step_that_was_scheduled_before(catalog):
         StepState.CANCELED,
         StepState.SCHEDULED,
     ]
+
+
+def test_a_late_instance_cancels_the_step_that_lacks_it(catalog):
+    scheduled(catalog)
+    catalog.commit(arrival(2))
+    (step,) = catalog.views.steps("1.2.3")
+    assert (step.state, step.reason) == (StepState.CANCELED, "superseded: more instances arrived")
+    assert catalog.claim_step(now=999, lease_s=30, transaction_uid="t", performer="p") is None
+
+
+def test_a_verdict_on_fewer_instances_than_there_are_is_void(catalog):
+    catalog.commit(opened(), arrival(1))
+    seen = catalog.views.series("1.2.3")
+    catalog.commit(arrival(2))
+    with pytest.raises(CatalogError, match="has changed"):
+        catalog.commit(judged(instances=seen.instances, was_due_at=seen.due_at))
+    assert catalog.views.series("1.2.3").state is SeriesState.RECEIVING
+
+
+def test_a_verdict_from_before_an_association_ended_is_void(catalog):
+    catalog.commit(opened(), arrival(1))
+    seen = catalog.views.series("1.2.3")
+    catalog.commit(e.AssociationEnded(at=150, number=1, how="released"))
+    with pytest.raises(CatalogError, match="has changed"):
+        catalog.commit(judged(instances=seen.instances, was_due_at=seen.due_at))
+
+
+def test_an_association_for_each_image_is_not_judged_at_each_end(catalog):
+    for number in range(1, 5):
+        catalog.commit(opened(number), arrival(number, association=number))
+        catalog.commit(e.AssociationEnded(at=190 + number, number=number, how="released"))
+    assert catalog.views.next_series_due() == 195.0
+
+
+def test_a_held_series_is_neither_judged_nor_performed_nor_delivered(catalog):
+    through_to_delivery(catalog)
+    held = e.SeriesHeld(at=320, series_uid="1.2.3", reason="an operator held it")
+    catalog.commit(held)
+    assert catalog.claim_deliveries(now=330, limit=10, busy=frozenset()) == []
+    assert catalog.views.next_delivery_due() is None
+    catalog.commit(e.SeriesReleased(at=340, series_uid="1.2.3", reason="go"))
+    assert catalog.views.series("1.2.3").state is SeriesState.COMPLETE
+    assert len(catalog.claim_deliveries(now=341, limit=10, busy=frozenset())) == 1
+
+
+def test_what_arrives_while_a_series_is_held_is_judged_after_the_release(catalog):
+    scheduled(catalog)
+    catalog.commit(e.SeriesHeld(at=320, series_uid="1.2.3", reason="wait"))
+    catalog.commit(arrival(2))
+    assert catalog.views.series("1.2.3").state is SeriesState.HELD
+    assert catalog.views.series_due(9999) == []
+    catalog.commit(e.SeriesReleased(at=340, series_uid="1.2.3", reason="go"))
+    (series,) = catalog.views.series_due(341)
+    assert (series.state, series.revision, series.released) == (SeriesState.RECEIVING, 2, True)
+
+
+def test_what_the_source_counts_is_kept_until_more_arrives(catalog):
+    catalog.commit(opened(), arrival(1))
+    said = e.SourceCounted(at=160, series_uid="1.2.3", revision=1, count=2, source="PACS has 2")
+    catalog.commit(said)
+    series = catalog.views.series("1.2.3")
+    assert (series.source_count, series.source_at, series.due_at) == (2, 160, 160)
+    catalog.commit(judged(), e.SourceCounted(**{**_fields(said), "count": 9}))
+    assert catalog.views.series("1.2.3").source_count == 2  # the verdict was quicker
+
+
+def _fields(event):
+    return {name: getattr(event, name) for name in event.__slots__}
+
+
+def test_other_bytes_under_a_known_uid_are_kept_apart(catalog):
+    catalog.commit(opened(), arrival(1))
+    assert catalog.commit(arrival(1, sha256="e" * 64, path="objects/ee/e")) == ["conflict"]
+    assert catalog.commit(arrival(1, sha256="e" * 64, path="objects/ee/e")) == ["conflict"]
+    (kept,) = catalog.views.conflicts("1.2.3")
+    assert (kept.sop_instance_uid, kept.path) == ("1.2.3.1", "objects/ee/e")
+    assert catalog.views.path_known("objects/ee/e")
+    assert catalog.views.series("1.2.3").conflicts == 1
 
 
 @pytest.mark.parametrize("uid", ["1.2.3", "1.2", "1.2.3.1", "2.25.1", "2.25.2", "P1"])
@@ -337,7 +430,7 @@ def test_one_callers_mistake_is_not_his_neighbours(catalog):
 
 def test_a_file_that_is_no_catalog_is_named(tmp_path):
     (tmp_path / "c.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(CatalogError, match=r"c\.db cannot be opened"):
+    with pytest.raises(CatalogError, match=r"c\.db is damaged .*catalog rebuild"):
         Catalog(tmp_path / "c.db")
 
 

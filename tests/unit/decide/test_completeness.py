@@ -12,6 +12,7 @@ from dicom_node.domain.states import SeriesState
 POLICY = Policy(release_s=2, quiet_s=20, give_up_s=600)
 RELEASED = Evidence(
     instances=93,
+    planes=93,
     first_at=1000,
     last_at=1010,
     associations=1,
@@ -158,6 +159,12 @@ def test_what_an_operator_releases_is_complete():
     assert verdict.reasons[-1] == "an operator released it"
 
 
+def test_a_localizer_does_not_stand_in_for_a_plane_that_the_header_counts():
+    evidence = replace(RELEASED, planes=92, expected=93)
+    assert judge(evidence, POLICY, 1011).state is SeriesState.RECEIVING
+    assert "92 planes, and the header counts 93" in judge(evidence, POLICY, 1011).reasons
+
+
 def test_the_reasons_are_recorded_in_words():
     verdict = judge(replace(RELEASED, hole=HOLE), POLICY, 5000)
     assert verdict.reasons[:2] == ("93 instances", HOLE)
@@ -173,6 +180,7 @@ def test_a_clock_set_back_delays_and_does_not_break():
 evidences = st.builds(
     Evidence,
     instances=st.integers(1, 2000),
+    planes=st.integers(0, 2000),
     first_at=st.floats(0, 100),
     last_at=st.floats(100, 200),
     associations=st.integers(1, 50),

@@ -25,6 +25,16 @@ CREATE TABLE conflict (              -- same SOP Instance UID as an instance, ot
 CREATE INDEX conflict_series ON conflict (series_uid);
 CREATE INDEX conflict_path ON conflict (path);
 
+CREATE VIEW runnable AS              -- steps that wait for a performer
+SELECT step.* FROM step
+JOIN series USING (series_uid)
+WHERE step.state = 'SCHEDULED' AND series.state = 'COMPLETE' AND series.revision = step.revision;
+
+CREATE INDEX result_path ON result (path);
+CREATE INDEX step_quarantined ON step (state) WHERE state = 'QUARANTINED';
+CREATE INDEX series_attention ON series (state) WHERE state IN ('INCOMPLETE', 'HELD');
+CREATE INDEX delivery_attention ON delivery (state) WHERE state IN ('PARKED', 'DEAD');
+
 CREATE VIEW owed AS                  -- deliveries that no operator holds back
 SELECT delivery.* FROM delivery
 JOIN result ON result.sop_instance_uid = result_uid
