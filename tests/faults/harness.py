@@ -142,8 +142,9 @@ def new_series(seed: str, number: int, **header: Any) -> list[Dataset]:
 
 
 def data_set_digest(file: bytes) -> str:
-    """SHA-256 of a Part 10 file behind its File Meta Information (PS3.10 §7.1)."""
-    assert file[128:132] == b"DICM"
+    """SHA-256 of a Part 10 file behind its File Meta Information (PS3.10 §7.1); "" if it is none."""
+    if file[128:132] != b"DICM":
+        return ""
     return hashlib.sha256(file[144 + int.from_bytes(file[140:144], "little") :]).hexdigest()
 
 
@@ -348,6 +349,7 @@ class Life:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
+                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
             )
 
     def dead(self) -> bool:
@@ -386,7 +388,12 @@ class Life:
         """Ended in order, by SIGTERM."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(60) == 0, self.told()
+        try:
+            assert self.process.wait(PATIENCE_S) == 0, self.told()
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it tells where its threads are
+            self.process.wait(20)
+            raise AssertionError(f"it did not end when told to\n{self.told()}") from None
         self.performers_gone()
 
     def told(self) -> str:

@@ -2,8 +2,9 @@
 
 PLAN is a JSON file: point (see POINTS), when ("before" or "after" it), nth (the pass that kills,
 from 1), process ("serve" or "performer"); `only` confines a kill to series of that description,
-and then it comes every time. Just before the kill the file PLAN.fired is made: it says that the
-plan was carried out, and keeps the next process of the same run alive.
+and then it comes every time. Or `without`: "spool" or "catalog", whose syncs are then left out: a
+node as it must not be, to see that a test would notice. Just before the kill the file PLAN.fired is
+made: it says that the plan was carried out, and keeps the next process of the same run alive.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def main(plan_file: str, *arguments: str) -> None:
     """Be the node, or its performer, with the plan built in."""
     plan = json.loads(Path(plan_file).read_text())
     process = arguments[0]
-    if process == plan["process"] and (plan.get("only") or not fired(plan_file)):
+    for room in plan.get("without", ()):
+        _leave_out_the_syncs_of(room)
+    if process == plan.get("process") and (plan.get("only") or not fired(plan_file)):
         _arm(plan, plan_file)
     sys.argv = [sys.argv[0], *arguments]
     if process == "performer":
@@ -60,6 +63,22 @@ def main(plan_file: str, *arguments: str) -> None:
     from dicom_node.cli import main as cli  # noqa: PLC0415
 
     cli.main()
+
+
+def _leave_out_the_syncs_of(room: str) -> None:
+    if room == "spool":
+        disk = importlib.import_module("dicom_node.spool.disk").Disk
+        disk.sync = disk.sync_folder = lambda *_: None
+        return
+    store = importlib.import_module("dicom_node.catalog.store")
+    connect = store.connect
+
+    def careless(path: Path) -> Any:
+        connection = connect(path)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    store.connect = careless
 
 
 def fired(plan_file: str | Path) -> bool:
