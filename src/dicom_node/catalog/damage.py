@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dicom_node.domain.errors import CatalogDamaged, CatalogError
 
-REBUILD = "stop the node and run: dicom-node catalog rebuild"
+REBUILD = "with the node stopped, run: dicom-node catalog rebuild"
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from dicom_node.catalog import codec, views
 from dicom_node.catalog.damage import Damage
 from dicom_node.catalog.fold import fold
+from dicom_node.catalog.inventory import Inventory
 from dicom_node.catalog.schema import connect
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogDamaged, CatalogError
@@ -43,6 +44,7 @@ class Catalog:
         self._waiting: list[_Ticket] = []
         self._queue_lock = threading.Lock()
         self.views = views.Views(self._db, self._lock, self._damage)
+        self.files = Inventory(self.views.rows)
 
     def close(self) -> None:
         """Close the connection; what was committed stays."""

@@ -1,0 +1,66 @@
+"""Which files the catalog knows: what is compared with the spool."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+Rows = Callable[..., list[sqlite3.Row]]
+"""rows(sql, *values): raises CatalogError."""
+
+
+class Inventory:
+    """Queries by path. Shares its catalog's connection and lock."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows: Rows = rows
+
+    def any(self) -> bool:
+        """Whether any instance is known."""
+        return bool(self._rows("SELECT 1 FROM instance LIMIT 1"))
+
+    def between(self, low: str, high: str) -> set[str]:
+        """The paths of received objects from `low` up to, and without, `high`."""
+        return self._paths(
+            "SELECT path FROM instance WHERE path >= ?1 AND path < ?2 UNION ALL "
+            "SELECT path FROM conflict WHERE path >= ?1 AND path < ?2",
+            low,
+            high,
+        )
+
+    def of_results(self) -> set[str]:
+        """The paths of all results."""
+        return self._paths("SELECT path FROM result")
+
+    def series_of(self, path: str) -> set[str]:
+        """The Series that need the file: of its instance, of its result's sources."""
+        rows = self._rows(
+            "SELECT series_uid AS uid FROM instance WHERE path = ?1 UNION "
+            "SELECT source_series_uid FROM result WHERE path = ?1 UNION "
+            "SELECT series_uid FROM conflict WHERE path = ?1",
+            path,
+        )
+        return {row["uid"] for row in rows}
+
+    def series_uids(self) -> list[str]:
+        """Every Series, sorted."""
+        return [row["uid"] for row in self._rows("SELECT series_uid AS uid FROM series ORDER BY 1")]
+
+    def series_of_instances(self, uids: frozenset[str]) -> dict[str, int]:
+        """Series -> how many of these SOP Instances are in it."""
+        found: dict[str, int] = {}
+        for uid in uids:
+            for row in self._rows(
+                "SELECT series_uid AS uid FROM instance WHERE sop_instance_uid = ?", uid
+            ):
+                found[row["uid"]] = found.get(row["uid"], 0) + 1
+        return found
+
+    def first_association(self) -> int:
+        """The lowest number of an association, 1 if there is none."""
+        rows = self._rows("SELECT coalesce(min(number), 1) AS number FROM association")
+        return int(rows[0]["number"])
+
+    def _paths(self, sql: str, *values: Any) -> set[str]:
+        return {row["path"] for row in self._rows(sql, *values)}
