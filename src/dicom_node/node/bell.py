@@ -18,6 +18,7 @@ ASK = "ask"
 PERFORM = "perform"
 DELIVER = "deliver"
 SUPERVISE = "supervise"
+RECONCILE = "reconcile"
 
 MAX_WAIT_S = 30.0  # a stage looks for itself at least so often
 _MAX_WAIT_UNHEARD_S = 1.0  # where there are no such sockets

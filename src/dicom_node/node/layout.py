@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
+from typing import IO
 
 from dicom_node.config.load import Config
+from dicom_node.domain.errors import ConfigurationError
 from dicom_node.iod.seg_settings import SegSettings
 
 GIB = 1024**3
@@ -23,6 +26,20 @@ def spool_path(config: Config) -> Path:
 def make_data_dir(config: Config) -> None:
     """Make the data folder, for its owner only."""
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def lock_data_dir(data_dir: Path) -> IO[bytes]:
+    """Hold the data folder, until what is returned is closed: two nodes would tread on each other.
+
+    Raises ConfigurationError if somebody holds it.
+    """
+    handle = (data_dir / "lock").open("wb")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise ConfigurationError([f"another node uses the data folder {data_dir}"]) from error
+    return handle
 
 
 def seg_settings(config: Config) -> SegSettings:

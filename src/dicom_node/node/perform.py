@@ -14,6 +14,7 @@ from dicom_node.domain.errors import (
     CatalogError,
     NodeError,
     ObjectError,
+    SpoolError,
     ToolError,
 )
 from dicom_node.domain.records import Delivery, Result, Step
@@ -104,7 +105,7 @@ class Performer:
 
     def _sources(self, step: Step) -> list[Source]:
         wanted = set(step.instance_uids)
-        return [
+        sources = [
             Source(
                 path=self.spool.path(instance.path),
                 attributes=instance.attributes,
@@ -113,6 +114,13 @@ class Performer:
             for instance in self.journal.catalog.views.instances(step.series_uid)
             if instance.sop_instance_uid in wanted
         ]
+        missing = sum(not source.path.exists() for source in sources)
+        if missing:
+            raise SpoolError(
+                f"the spool has lost {missing} of the {len(sources)} files of this step: "
+                "restore them, or have the images sent again"
+            )
+        return sources
 
     def _complete(self, step: Step, outcome: Outcome) -> None:
         """Result files first, then step, results and deliveries in one transaction."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -12,11 +11,11 @@ from typing import IO
 
 from dicom_node import __version__
 from dicom_node.catalog import Catalog
+from dicom_node.catalog.integrity import note_closed
 from dicom_node.config.load import Config, check
 from dicom_node.dimse.scp import Limits, Server, serve_storage
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import ConfigurationError
 from dicom_node.iod.header import KEYWORDS
 from dicom_node.node import bell as bells
 from dicom_node.node import stage
@@ -26,8 +25,16 @@ from dicom_node.node.assemble import Assembler
 from dicom_node.node.clock import Clock, SystemClock
 from dicom_node.node.deliver import Deliverer, sender
 from dicom_node.node.journal import Journal
-from dicom_node.node.layout import GIB, catalog_path, make_data_dir, spool_path
+from dicom_node.node.layout import (
+    GIB,
+    catalog_path,
+    lock_data_dir,
+    make_data_dir,
+    spool_path,
+)
 from dicom_node.node.receive import Admission, StorageReceiver
+from dicom_node.node.reconcile import reconcile
+from dicom_node.node.soundness import require_sound
 from dicom_node.node.supervise import Supervisor
 from dicom_node.spool.store import Spool
 from dicom_node.tools.registry import ModelManifest, load_models
@@ -56,19 +63,20 @@ def start(
     log_to: a file for the log of the performers; standard error without it.
 
     Raises ConfigurationError (a mistake that only shows now, the port or the data folder taken),
-    ToolError (a model that cannot be used) and CatalogError.
+    ToolError (a model that cannot be used), CatalogError and SpoolError.
     """
     manifests = load_models(config.models_dir)
     check(config, tools=manifests.keys(), keywords=KEYWORDS)
     make_data_dir(config)
-    lock = _lock(config.data_dir)
+    lock = lock_data_dir(config.data_dir)
     clock = SystemClock()
-    catalog = Catalog(catalog_path(config))
     spool = Spool(spool_path(config))
+    require_sound(config, spool)
+    catalog = Catalog(catalog_path(config))
     bell = bells.Bell(config.data_dir)
     journal = Journal(catalog, bell)
     journal.commit(e.NodeStarted(at=clock.now(), version=__version__))
-    reconcile(spool, catalog)
+    reconciler = reconcile(spool, journal, clock)
     stop = threading.Event()
     server = _listen(config, spool, journal, clock)
     threads, finish = _stages(config, manifests, spool, journal, bell, clock, stop)
@@ -84,6 +92,8 @@ def start(
     )
     watched = watching(clock, supervisor.run_due)
     threads.append(_thread(bells.SUPERVISE, watched, bell, clock, stop))
+    if reconciler.left:
+        threads.append(_thread(bells.RECONCILE, reconciler.run_due, bell, clock, stop))
     for thread in threads:
         thread.start()
 
@@ -97,6 +107,7 @@ def start(
         supervisor.end()
         finish()
         catalog.close()
+        note_closed(catalog_path(config))
         bell.close()
         lock.close()
 
@@ -120,31 +131,6 @@ def watching(clock: SystemClock, run_due: stage.RunDue) -> stage.RunDue:
         return run_due(now)
 
     return run
-
-
-def reconcile(spool: Spool, catalog: Catalog) -> None:
-    """After a crash: files that nobody was promised are removed; missing ones are shouted about."""
-    swept = spool.sweep()
-    known = catalog.views.paths()
-    present = set(spool.files())
-    for path in present - known:
-        spool.remove(path)
-    swept += len(present - known)
-    if swept:
-        _log.info("%d files of unfinished work were removed from the spool", swept)
-    for path in sorted(known - present):
-        _log.critical("the spool has lost %s, which the catalog knows", path)
-
-
-def _lock(data_dir: Path) -> IO[bytes]:
-    """Two nodes on one data folder would tread on each other."""
-    handle = (data_dir / "lock").open("wb")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise ConfigurationError([f"another node uses the data folder {data_dir}"]) from error
-    return handle
 
 
 def _listen(config: Config, spool: Spool, journal: Journal, clock: Clock) -> Server:

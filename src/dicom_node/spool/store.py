@@ -158,13 +158,65 @@ class Spool:
                 swept += _unlink_if_dead(path)
         return swept
 
+    def shards(self) -> list[str]:
+        """The names of the folders that the objects are divided among, sorted."""
+        return [f"{number:02x}" for number in range(256)]
+
+    def shard(self, name: str) -> list[str]:
+        """The relative paths of the objects in one of shards(), sorted; raises SpoolError."""
+        with self.faults("look into a folder"):
+            names = sorted(entry.name for entry in os.scandir(self._objects / name))
+        relatives = (f"objects/{name}/{file}" for file in names)
+        return [relative for relative in relatives if _RELATIVE.fullmatch(relative)]
+
     def files(self) -> Iterator[str]:
-        """The relative paths of all stored objects, sorted within each of the 256 folders."""
-        for shard in sorted(self._objects.iterdir()):
-            for path in sorted(shard.iterdir()):
-                relative = f"objects/{shard.name}/{path.name}"
-                if _RELATIVE.fullmatch(relative):
-                    yield relative
+        """The relative paths of all stored objects, sorted; raises SpoolError."""
+        for name in self.shards():
+            yield from self.shard(name)
+
+    def sha256(self, relative: str) -> str:
+        """The digest that a stored object had when it was stored: its name says it."""
+        return self.path(relative).stem
+
+    def is_intact(self, relative: str) -> bool:
+        """Whether the bytes are those that were stored; reads them all. Raises SpoolError."""
+        with self.faults("read an object"), self.path(relative).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256(relative)
+
+    def look(self, relative: str) -> tuple[int, float] | None:
+        """Size in bytes and time of storing (UTC seconds) of an object, None if it is not there.
+
+        Raises SpoolError.
+        """
+        with self.faults("look at an object"):
+            try:
+                state = self.path(relative).stat()
+            except FileNotFoundError:
+                return None
+        return state.st_size, state.st_mtime
+
+    def stamp(self) -> float:
+        """Now, as the spool's file system tells it: what is stored later is not older."""
+        with self.faults("ask for the time"):
+            path = self._incoming / f"{os.getpid()}.stamp"
+            path.touch(mode=0o600)
+            try:
+                return path.stat().st_mtime
+            finally:
+                path.unlink(missing_ok=True)
+
+    def remove_older(self, relative: str, before: float) -> bool:
+        """As remove(), unless the object was stored (again) at `before` or later."""
+        path = self.path(relative)
+        with self.faults("remove an object"), _locked(path.parent):
+            try:
+                if path.stat().st_mtime >= before:
+                    return False
+            except FileNotFoundError:
+                return False
+            path.unlink()
+            self.disk.sync_folder(path.parent)
+            return True
 
     def free_bytes(self) -> int:
         """Bytes the node may still write on the spool's file system; raises SpoolError."""
