@@ -45,6 +45,8 @@ laterality = ["7771000", "SCT", "Left"]
 rgb = [255, 128, 0]
 """
 
+SHORT = "release_s = 0.3\nquiet_s = 2\ngive_up_s = 4"
+
 ROUTE = """
 [[route]]
 name = "lungs"
@@ -108,7 +110,7 @@ def config_text(
     peers: str = "",
     routes: str = ROUTE,
     more: str = "",
-    release_s: float = 0.3,
+    complete: str = SHORT,
 ) -> str:
     """A configuration with short waits, for tests."""
     return f"""
@@ -121,9 +123,7 @@ models_dir = "models"
 min_free_gib = 0.01
 
 [complete]
-release_s = {release_s}
-quiet_s = 2
-give_up_s = 4
+{complete}
 
 [deliver]
 connect_s = 5
@@ -150,7 +150,7 @@ may = {may}
 
 @pytest.fixture
 def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
-    """start_node(peers=, routes=, more=, release_s=) -> NodeUnderTest; stopped after the test.
+    """start_node(peers=, routes=, more=, complete=) -> NodeUnderTest; stopped after the test.
 
     A second call in one test uses the same data folder: a restart.
     """
@@ -158,7 +158,7 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
     folder = tmp_path / "node"
 
     def begin(
-        *, peers: str = "", routes: str = ROUTE, more: str = "", release_s: float = 0.3
+        *, peers: str = "", routes: str = ROUTE, more: str = "", complete: str = SHORT
     ) -> NodeUnderTest:
         for node in nodes:
             node.running.stop()
@@ -166,7 +166,7 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
         folder.mkdir(exist_ok=True)
         write_model(folder / "models")
         path = folder / "ae_config.toml"
-        path.write_text(config_text(peers=peers, routes=routes, more=more, release_s=release_s))
+        path.write_text(config_text(peers=peers, routes=routes, more=more, complete=complete))
         running = start(load(path), config_path=path)
         nodes.append(NodeUnderTest(folder=folder, config_path=path, running=running))
         return nodes[-1]

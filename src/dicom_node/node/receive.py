@@ -28,8 +28,8 @@ from dicom_node.spool.store import Incoming, Spool, Stored
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3
 CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110  # PS3.7 §C.5
+DUPLICATE = 0x0111  # of the UID, not of the content: the sender is to know
 NOT_AUTHORISED = 0x0124
-KEPT_APART = 0xB000  # PS3.4 Table B.2-1, a warning: stored, but not as the sender may think
 
 
 _REJECTION_AGAIN_S = 3600.0
@@ -180,7 +180,7 @@ class StorageReceiver:
             return self.refuse(request, PROCESSING_FAILURE, "the catalog could not record it")
         if outcome == "conflict":
             return StoreAnswer(
-                status=KEPT_APART, comment="kept apart: this UID is here with other content"
+                status=DUPLICATE, comment="kept apart: this UID is here with other content"
             )
         return StoreAnswer(status=0)
 
