@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dicom_node.dimse.contract import Rejection
+from dicom_node.dimse.status import meaning
 
 
 class Phase(StrEnum):
@@ -37,6 +38,12 @@ class Outcome:
     def succeeded(self) -> bool:
         """Whether the peer answered with success, not with a warning (PS3.7 Annex C)."""
         return self.status == 0
+
+
+def answered(status: int, comment: str) -> Outcome:
+    """The outcome of a response with that status and Error Comment."""
+    detail = f"status 0x{status:04X} ({meaning(status)})" + (f": {comment}" if comment else "")
+    return Outcome(phase=Phase.STATUS, status=status, comment=comment, detail=detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

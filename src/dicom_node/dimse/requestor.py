@@ -15,8 +15,8 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket
 
 from dicom_node.dimse.contract import Rejection
-from dicom_node.dimse.outcome import Outcome, Phase, Timeouts
-from dicom_node.dimse.status import meaning, rejection_words
+from dicom_node.dimse.outcome import Outcome, Phase, Timeouts, answered
+from dicom_node.dimse.status import rejection_words
 from dicom_node.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.domain.records import Peer
 
@@ -105,10 +105,7 @@ class Requestor:
         """The outcome that a status data set of pynetdicom means; an empty one is none."""
         if "Status" not in response:
             return self._unanswered(self._timeouts.answer_s)
-        status = int(response.Status)
-        text = str(response.get("ErrorComment", "") or "")
-        detail = f"status 0x{status:04X} ({meaning(status)})" + (f": {text}" if text else "")
-        return Outcome(phase=Phase.STATUS, status=status, comment=text, detail=detail)
+        return answered(int(response.Status), str(response.get("ErrorComment", "") or ""))
 
     def established(self) -> Outcome | None:
         """None if the association is there, else why it is not."""
@@ -169,9 +166,10 @@ def associated(
             evt_handlers=[*requestor.watchers(), *handlers],
         )
         requestor.failure = requestor.established()
-    except OSError as error:  # a name that cannot be resolved
+    except (OSError, UnicodeError) as error:  # a name that cannot be resolved, or is none
+        words = error.strerror if isinstance(error, OSError) else "this is no host name"
         requestor.failure = Outcome(
-            phase=Phase.CONNECT, detail=f"cannot connect to {peer.host}: {error.strerror}"
+            phase=Phase.CONNECT, detail=f"cannot connect to {peer.host}: {words}"
         )
     try:
         yield requestor

@@ -1,10 +1,15 @@
-"""The node as SCU: echo, find, move, get, store. How it ended is a value (see outcome)."""
+"""The node as requestor: echo, find, move, get, store, Storage Commitment.
+
+How each ended is a value (see outcome).
+"""
 
 from __future__ import annotations
 
 from pynetdicom import build_context
 
+from dicom_node.dimse.commitment_scu import Asked, ask_commitment, report_commitment
 from dicom_node.dimse.contexts import UNCOMPRESSED, VERIFICATION
+from dicom_node.dimse.holdings import Counted, Held, Learned, count_series, held_instances
 from dicom_node.dimse.outcome import Outcome, Phase, Timeouts
 from dicom_node.dimse.query import Found, Progress, find, get, move
 from dicom_node.dimse.requestor import associated
@@ -12,17 +17,25 @@ from dicom_node.dimse.sending import StoreItem, StoreOutcome, store
 from dicom_node.domain.records import Peer
 
 __all__ = [
+    "Asked",
+    "Counted",
     "Found",
+    "Held",
+    "Learned",
     "Outcome",
     "Phase",
     "Progress",
     "StoreItem",
     "StoreOutcome",
     "Timeouts",
+    "ask_commitment",
+    "count_series",
     "echo",
     "find",
     "get",
+    "held_instances",
     "move",
+    "report_commitment",
     "store",
 ]
 

@@ -18,17 +18,20 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
     PatientRootQueryRetrieveInformationModelGet,
     PatientRootQueryRetrieveInformationModelMove,
+    StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
 
-from dicom_node.testing.query import answer, matching
+from dicom_node.testing.commitment import Asked, Commitment, CommitmentScp, Reported
+from dicom_node.testing.query import StatedCount, answer, matching, true_count
 
 QUERY_RETRIEVE = (
     PatientRootQueryRetrieveInformationModelFind,
@@ -40,6 +43,7 @@ QUERY_RETRIEVE = (
 )
 SUCCESS, PENDING, CANCELLED = 0x0000, 0xFF00, 0xFE00
 UNABLE_TO_PROCESS, CANNOT_UNDERSTAND = 0xC000, 0xC001
+_REJECTED_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,18 @@ class StoreAttempt:
     calling_ae: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An A-ASSOCIATE-RJ (PS3.8 Table 9-21); as it stands: calling AE title not recognised."""
+
+    result: int = 1
+    source: int = 1
+    reason: int = 3
+
+
 Judge = Callable[[StoreAttempt], int]
+Admits = Callable[[str], "bool | Refused"]
+"""Calling AE title -> whether the association is accepted; False is Refused() as it stands."""
 
 
 def accept_all(_attempt: StoreAttempt) -> int:
@@ -67,12 +82,40 @@ def refuse_first(times: int, status: int) -> Judge:
     return lambda attempt: status if attempt.number <= times else SUCCESS
 
 
+def refuse_classes(statuses: Mapping[str, int], times: int) -> Judge:
+    """Answer to the first requests of each of these SOP Classes its status, then success."""
+    seen: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def judge(attempt: StoreAttempt) -> int:
+        with lock:
+            seen[attempt.sop_class_uid] += 1
+            if seen[attempt.sop_class_uid] <= times:
+                return statuses.get(attempt.sop_class_uid, SUCCESS)
+        return SUCCESS
+
+    return judge
+
+
+def slowly(seconds: float, judge: Judge = accept_all) -> Judge:
+    """Judge each request after so long a time."""
+
+    def wait(attempt: StoreAttempt) -> int:
+        threading.Event().wait(seconds)
+        return judge(attempt)
+
+    return wait
+
+
 class LocalPacs:
     """A running PACS on 127.0.0.1, from `with` until the end of its block.
 
     on_store: gives the status of each C-STORE; only 0x0000 and warnings (0xB...) store. It may
-        block, to be slow. admits: calling AE title -> whether the association is accepted.
+        block, to be slow. admits: see Admits.
     destinations: AE title -> (host, port), whom C-MOVE may send to; may be changed at any time.
+    commitment: how it commits; None, and it refuses the context of Storage Commitment.
+    unsupported: SOP Classes refused at negotiation; set it before `with`.
+    stated_count: Series Instance UID and true count -> what NumberOfSeriesRelatedInstances says.
     """
 
     def __init__(
@@ -83,14 +126,18 @@ class LocalPacs:
         port: int = 0,
         destinations: Mapping[str, tuple[str, int]] | None = None,
         on_store: Judge = accept_all,
-        admits: Callable[[str], bool] = lambda _calling: True,
+        admits: Admits = lambda _calling: True,
         transfer_syntaxes: Sequence[str] = tuple(ALL_TRANSFER_SYNTAXES),
+        commitment: Commitment | None = None,
     ) -> None:
         self.ae_title = ae_title
         self.folder = folder
         self.destinations = dict(destinations or {})
         self.on_store = on_store
         self.admits = admits
+        self.commitment = commitment
+        self.unsupported: set[str] = set()
+        self.stated_count: StatedCount = true_count
         self.stored_counts: Counter[str] = Counter()
         self.attempts: list[StoreAttempt] = []
         self.queries: list[Dataset] = []
@@ -100,6 +147,13 @@ class LocalPacs:
         self._headers: dict[str, Dataset] = {}
         self._changed = threading.Condition()
         self._server: Any = None
+        self._committing = CommitmentScp(
+            ae_title,
+            lambda: self.commitment,
+            self._class_of,
+            self._address_of,
+            self._changed,
+        )
 
     @property
     def port(self) -> int:
@@ -113,12 +167,18 @@ class LocalPacs:
         ae = AE(ae_title=self.ae_title)
         ae.maximum_associations = 50
         ae.require_called_aet = True
+        plain = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
         for context in AllStoragePresentationContexts:
-            ae.add_supported_context(
-                context.abstract_syntax, self._syntaxes, scu_role=True, scp_role=True
-            )
+            if context.abstract_syntax not in self.unsupported:
+                ae.add_supported_context(
+                    context.abstract_syntax, self._syntaxes, scu_role=True, scp_role=True
+                )
         for uid in (*QUERY_RETRIEVE, Verification):
-            ae.add_supported_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+            ae.add_supported_context(uid, plain)
+        if self.commitment is not None:
+            ae.add_supported_context(
+                StorageCommitmentPushModel, plain, scu_role=True, scp_role=True
+            )
         handlers = [
             (evt.EVT_C_ECHO, lambda _event: SUCCESS),
             (evt.EVT_C_STORE, self._store),
@@ -126,6 +186,8 @@ class LocalPacs:
             (evt.EVT_C_MOVE, self._move),
             (evt.EVT_C_GET, self._get),
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_N_ACTION, self._committing.on_action),
+            (evt.EVT_N_EVENT_REPORT, self._committing.on_report),
         ]
         address = ("127.0.0.1", self._wanted_port)
         self._server = ae.start_server(address, block=False, evt_handlers=handlers)
@@ -137,6 +199,7 @@ class LocalPacs:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
+        self._committing.stop()
         self._server.shutdown()
 
     def instances(self) -> list[Path]:
@@ -156,11 +219,56 @@ class LocalPacs:
         with self._changed:
             return self._changed.wait_for(lambda: len(self._headers) >= count, timeout_s)
 
+    @property
+    def asked(self) -> list[Asked]:
+        """The requests for commitment that came."""
+        return self._committing.asked
+
+    @property
+    def reports_sent(self) -> list[Reported]:
+        """Its reports on them, with the status that each was answered with."""
+        return self._committing.sent
+
+    @property
+    def reports_received(self) -> list[Reported]:
+        """The reports of others, on what they were asked in the name of this PACS."""
+        return self._committing.received
+
+    def wait_until(self, so: Callable[[], bool], timeout_s: float = 30.0) -> bool:
+        """Wait until something about its records is so; False when it did not become so."""
+        with self._changed:
+            return self._changed.wait_for(so, timeout_s)
+
+    def forget(self, sop_instance_uid: str) -> None:
+        """Lose an instance: it is not found any more, and not committed."""
+        with self._changed:
+            self._headers.pop(sop_instance_uid, None)
+        self.path_of(sop_instance_uid).unlink(missing_ok=True)
+
+    def _address_of(self, ae_title: str) -> tuple[str, int] | None:
+        return self.destinations.get(ae_title)
+
+    def _class_of(self, sop_instance_uid: str) -> str | None:
+        with self._changed:
+            header = self._headers.get(sop_instance_uid)
+        return None if header is None else str(header.SOPClassUID)
+
     def _requested(self, event: Any) -> None:
-        if not self.admits(event.assoc.requestor.primitive.calling_ae_title.strip()):
-            self.rejected += 1
-            # rejected-permanent by the service-user: calling AE title not recognized (PS3.8 §9.3.4)
-            event.assoc.acse.send_reject(0x01, 0x01, 0x03)
+        verdict = self.admits(event.assoc.requestor.primitive.calling_ae_title.strip())
+        if verdict is True:
+            return
+        refused = verdict or Refused()
+        self.rejected += 1
+        sent = threading.Event()
+
+        def on_sent(told: Any) -> None:
+            if isinstance(told.pdu, A_ASSOCIATE_RJ):
+                sent.set()
+
+        event.assoc.bind(evt.EVT_PDU_SENT, on_sent)
+        event.assoc.acse.send_reject(refused.result, refused.source, refused.reason)
+        # The connection is shut down as soon as this returns: not before the peer has been told.
+        sent.wait(_REJECTED_WITHIN_S)
 
     def _store(self, event: Any) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
@@ -194,7 +302,8 @@ class LocalPacs:
 
     def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         self.queries.append(event.identifier)
-        for found in answer(event.identifier, self._chosen(event.identifier), self.ae_title):
+        chosen = self._chosen(event.identifier)
+        for found in answer(event.identifier, chosen, self.ae_title, self.stated_count):
             if event.is_cancelled:
                 yield CANCELLED, None
                 return

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+
+StatedCount = Callable[[str, int], int | None]
+"""Series Instance UID, true count -> NumberOfSeriesRelatedInstances; None: not answered at all."""
 
 UNIQUE_KEY = {
     "PATIENT": "PatientID",
@@ -29,6 +32,11 @@ COMPUTED = frozenset(
 )
 
 
+def true_count(_series_uid: str, count: int) -> int | None:
+    """Say how many there are."""
+    return count
+
+
 def matching(identifier: Dataset, held: Sequence[Dataset]) -> list[Dataset]:
     """The instances of which all keys match; computed keys but ModalitiesInStudy are no filter."""
     keys = [e for e in identifier if keyword_for_tag(e.tag) not in COMPUTED]
@@ -40,7 +48,12 @@ def matching(identifier: Dataset, held: Sequence[Dataset]) -> list[Dataset]:
     return found
 
 
-def answer(identifier: Dataset, found: Sequence[Dataset], ae_title: str) -> Iterator[Dataset]:
+def answer(
+    identifier: Dataset,
+    found: Sequence[Dataset],
+    ae_title: str,
+    stated_count: StatedCount = true_count,
+) -> Iterator[Dataset]:
     """One answer for each patient, study, series or instance, with the keys that were asked for."""
     level = str(identifier.get("QueryRetrieveLevel", "STUDY"))
     unique = UNIQUE_KEY.get(level, "StudyInstanceUID")
@@ -59,18 +72,23 @@ def answer(identifier: Dataset, found: Sequence[Dataset], ae_title: str) -> Iter
             )
         result.QueryRetrieveLevel = level
         result.RetrieveAETitle = ae_title
-        _count(result, identifier, group)
+        _count(result, identifier, group, stated_count)
         yield result
 
 
-def _count(result: Dataset, identifier: Dataset, group: Sequence[Dataset]) -> None:
+def _count(
+    result: Dataset, identifier: Dataset, group: Sequence[Dataset], stated_count: StatedCount
+) -> None:
     if "ModalitiesInStudy" in identifier:
         result.ModalitiesInStudy = sorted({str(h.get("Modality", "")) for h in group})
     if "NumberOfStudyRelatedSeries" in identifier:
         result.NumberOfStudyRelatedSeries = len({h.SeriesInstanceUID for h in group})
-    for keyword in ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances"):
-        if keyword in identifier:
-            setattr(result, keyword, len(group))
+    if "NumberOfStudyRelatedInstances" in identifier:
+        result.NumberOfStudyRelatedInstances = len(group)
+    if "NumberOfSeriesRelatedInstances" in identifier:
+        stated = stated_count(str(group[0].SeriesInstanceUID), len(group))
+        if stated is not None:
+            result.NumberOfSeriesRelatedInstances = stated
 
 
 def _matches(key: DataElement, header: Dataset) -> bool:
