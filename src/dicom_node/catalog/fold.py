@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+from dicom_node.catalog import fold_steps
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Instance
@@ -16,7 +17,6 @@ NEW = "new"
 REPEATED = "repeated"
 CONFLICT = "conflict"
 
-_SUPERSEDED = "superseded: more instances arrived"
 _AT_ONCE = 0.0  # an operator's clock need not be that of the node
 _BETWEEN_IMAGES_S = 1.0
 _WAIT_MAX_S = 86400.0  # a delivery that is due later than that waits for a clock that was set back
@@ -111,8 +111,11 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
     db.execute(  # what runs on fewer instances than there are now is of no use
         "UPDATE step SET state = ?, lease_until = NULL, reason = ? WHERE series_uid = ? "
         "AND state IN (?, ?)",
-        (StepState.CANCELED, _SUPERSEDED, i.series_uid, StepState.SCHEDULED, StepState.IN_PROGRESS),
-    )
+        (
+            StepState.CANCELED, fold_steps.SUPERSEDED, i.series_uid, StepState.SCHEDULED,
+            StepState.IN_PROGRESS,
+        ),
+    )  # fmt: skip
     text = i.attributes.get
     db.execute(
         "INSERT INTO series (series_uid, study_uid, state, revision, instances, first_at, last_at, "
@@ -218,86 +221,6 @@ def _series_released(db: sqlite3.Connection, event: e.SeriesReleased, number: in
     )  # fmt: skip
 
 
-def _step_scheduled(db: sqlite3.Connection, event: e.StepScheduled, number: int) -> None:
-    del number
-    s = event.step
-    db.execute(
-        "UPDATE step SET state = ?, reason = ? "
-        "WHERE series_uid = ? AND route = ? AND state IN (?, ?)",
-        (
-            StepState.CANCELED,
-            _SUPERSEDED,
-            s.series_uid,
-            s.route,
-            StepState.SCHEDULED,
-            StepState.IN_PROGRESS,
-        ),
-    )
-    db.execute(
-        "INSERT INTO step (series_uid, revision, route, tool_id, results, destinations, "
-        "instance_uids, state, attempt, priority, due_at, reason, created_at, replaces) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            s.series_uid, s.revision, s.route, s.tool_id, json.dumps(s.results),
-            json.dumps(s.destinations), json.dumps(s.instance_uids), StepState.SCHEDULED, s.attempt,
-            s.priority, s.due_at, "", event.at, json.dumps(s.replaces),
-        ),
-    )  # fmt: skip
-
-
-def _step_claimed(db: sqlite3.Connection, event: e.StepClaimed, number: int) -> None:
-    del number
-    db.execute(
-        "UPDATE step SET state = ?, transaction_uid = ?, performer = ?, claimed_at = ?, "
-        "lease_until = ?, attempt = attempt + 1, reason = '' WHERE step_id = ?",
-        (
-            StepState.IN_PROGRESS, event.transaction_uid, event.performer, event.at,
-            event.lease_until, event.step_id,
-        ),
-    )  # fmt: skip
-
-
-def _step_completed(db: sqlite3.Connection, event: e.StepCompleted, number: int) -> None:
-    del number
-    changed = db.execute(
-        "UPDATE step SET state = ?, lease_until = NULL, reason = ? "
-        "WHERE step_id = ? AND state = ? AND transaction_uid = ?",
-        (
-            StepState.COMPLETED, "; ".join(event.notes), event.step_id, StepState.IN_PROGRESS,
-            event.transaction_uid,
-        ),
-    ).rowcount  # fmt: skip
-    if not changed:
-        raise CatalogError("the step is no longer claimed by this performer")
-
-
-def _step_canceled(db: sqlite3.Connection, event: e.StepCanceled, number: int) -> None:
-    del number
-    db.execute(
-        "UPDATE step SET state = ?, lease_until = NULL, reason = ? WHERE step_id = ?",
-        (StepState.CANCELED, event.reason, event.step_id),
-    )
-
-
-def _step_failed(db: sqlite3.Connection, event: e.StepFailed, number: int) -> None:
-    del number
-    state = StepState.QUARANTINED if event.retry_at is None else StepState.SCHEDULED
-    db.execute(
-        "UPDATE step SET state = ?, due_at = coalesce(?, due_at), lease_until = NULL, "
-        "performer = NULL, transaction_uid = NULL, reason = ? WHERE step_id = ? AND state = ?",
-        (state, event.retry_at, event.reason, event.step_id, StepState.IN_PROGRESS),
-    )
-
-
-def _step_reset(db: sqlite3.Connection, event: e.StepReset, number: int) -> None:
-    del number
-    db.execute(
-        "UPDATE step SET state = ?, due_at = ?, attempt = 0, reason = 'asked for by an operator' "
-        "WHERE step_id = ?",
-        (StepState.SCHEDULED, _AT_ONCE, event.step_id),
-    )
-
-
 def _result_stored(db: sqlite3.Connection, event: e.ResultStored, number: int) -> None:
     """The same result again (a second run of the same tool on the same input) changes nothing.
 
@@ -305,6 +228,7 @@ def _result_stored(db: sqlite3.Connection, event: e.ResultStored, number: int) -
     """
     del number
     r = event.result
+    fold_steps.replaced(db, r)
     db.execute(
         "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (sop_instance_uid) DO UPDATE SET step_id = excluded.step_id WHERE step_id = 0",
@@ -354,6 +278,7 @@ def _delivery_reset(db: sqlite3.Connection, event: e.DeliveryReset, number: int)
 
 
 _HANDLERS: dict[type, Callable[[sqlite3.Connection, Any, int], str | None]] = {
+    **fold_steps.HANDLERS,
     e.NodeStarted: _node_started,
     e.AssociationOpened: _association_opened,
     e.AssociationEnded: _association_ended,
@@ -362,12 +287,6 @@ _HANDLERS: dict[type, Callable[[sqlite3.Connection, Any, int], str | None]] = {
     e.SourceCounted: _source_counted,
     e.SeriesHeld: _series_held,
     e.SeriesReleased: _series_released,
-    e.StepScheduled: _step_scheduled,
-    e.StepClaimed: _step_claimed,
-    e.StepCompleted: _step_completed,
-    e.StepCanceled: _step_canceled,
-    e.StepFailed: _step_failed,
-    e.StepReset: _step_reset,
     e.ResultStored: _result_stored,
     e.DeliveryQueued: _delivery_queued,
     e.DeliveryClaimed: _delivery_claimed,

@@ -14,6 +14,7 @@ from dicom_node.catalog.damage import Damage
 from dicom_node.catalog.fold import fold
 from dicom_node.catalog.inventory import Inventory
 from dicom_node.catalog.schema import connect
+from dicom_node.catalog.supersession import Supersession
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogDamaged, CatalogError
 from dicom_node.domain.records import Delivery, Result, Step
@@ -45,6 +46,7 @@ class Catalog:
         self._queue_lock = threading.Lock()
         self.views = views.Views(self._db, self._lock, self._damage)
         self.files = Inventory(self.views.rows)
+        self.supersession = Supersession(self.views.rows)
 
     def close(self) -> None:
         """Close the connection; what was committed stays."""
@@ -134,11 +136,14 @@ class Catalog:
                 return result.sop_instance_uid, result.source_series_uid
             case e.DeliveryQueued(delivery=delivery):
                 return delivery.result_uid, self.views.series_of_result(delivery.result_uid)
-            case e.DeliveryClaimed() | e.DeliveryEnded() | e.DeliveryReset():
+            case (
+                e.DeliveryClaimed() | e.DeliveryEnded() | e.DeliveryReset() | e.DeliveryWithdrawn()
+                | e.RejectionOwed()
+            ):  # fmt: skip
                 return self.views.result_of_delivery(event.delivery_id)
             case (
                 e.StepClaimed() | e.StepCompleted() | e.StepCanceled() | e.StepFailed()
-                | e.StepReset()
+                | e.StepReturned() | e.StepReset()
             ):  # fmt: skip
                 return f"step {event.step_id}", self.views.series_of_step(event.step_id)
             case e.AssociationOpened() | e.AssociationEnded():
@@ -176,13 +181,14 @@ class Catalog:
                 raise self._damage.error("no step could be claimed", error) from error
             return None if step_id is None else self.views.step(step_id)
 
-    def extend_lease(self, step_id: int, until: float) -> None:
-        """The performer of a step is alive. No event: a lease is not history."""
+    def extend_lease(self, step_id: int, transaction_uid: str, until: float) -> None:
+        """Who claimed a step is alive; nothing if somebody else has. No event: it is no history."""
         try:
             with self._lock:
                 self._db.execute(
-                    "UPDATE step SET lease_until = ? WHERE step_id = ? AND state = 'IN PROGRESS'",
-                    (until, step_id),
+                    "UPDATE step SET lease_until = ? WHERE step_id = ? AND transaction_uid = ? "
+                    "AND state = 'IN PROGRESS'",
+                    (until, step_id, transaction_uid),
                 )
         except sqlite3.Error as error:
             raise self._damage.error("the lease could not be extended", error) from error

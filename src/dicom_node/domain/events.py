@@ -174,21 +174,38 @@ class StepCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCanceled:
-    """The step cannot or need not be done: unsuitable input, or superseded."""
+    """The step cannot or need not be done: unsuitable input, or superseded.
+
+    transaction_uid: whose claim it ends; None for any.
+    """
 
     at: float
     step_id: int
     reason: str
+    transaction_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFailed:
-    """The step's run ended without a result; retry_at None puts it into quarantine."""
+    """The step's run ended without a result; retry_at None puts it into quarantine.
+
+    transaction_uid: whose claim it ends; None for any.
+    """
 
     at: float
     step_id: int
     reason: str
     retry_at: float | None
+    transaction_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReturned:
+    """Its performer was ended in order before it was done: the attempt does not count."""
+
+    at: float
+    step_id: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +253,28 @@ class DeliveryEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryWithdrawn:
+    """What is owed to a peer is not to be sent any more: something else takes its place."""
+
+    at: float
+    delivery_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionOwed:
+    """A peer has a result that was replaced, and is to be told so by a rejection note (IHE IOCM).
+
+    delivery_id: of the result that was replaced. note_uid: SOP Instance UID of the note, whose own
+    delivery is queued in the same transaction.
+    """
+
+    at: float
+    delivery_id: int
+    note_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryReset:
     """An operator asked for the delivery to be tried anew."""
 
@@ -260,10 +299,13 @@ Event = (
     | StepCompleted
     | StepCanceled
     | StepFailed
+    | StepReturned
     | StepReset
     | ResultStored
     | DeliveryQueued
     | DeliveryClaimed
     | DeliveryEnded
+    | DeliveryWithdrawn
+    | RejectionOwed
     | DeliveryReset
 )

@@ -1,0 +1,77 @@
+"""Results that others replaced, and who still waits for them or has them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from dicom_node.domain.states import DeliveryState
+
+Rows = Callable[..., list[sqlite3.Row]]
+"""rows(sql, *values): raises CatalogError."""
+
+_UNSENT = (  # the states as the partial indices of delivery have them
+    "SELECT * FROM delivery JOIN result ON sop_instance_uid = result_uid "
+    "WHERE delivery.state IN ('QUEUED', 'DEFERRED', 'PARKED', 'DEAD') AND replaced_by IS NOT NULL"
+)
+_ARRIVED = (
+    "SELECT * FROM delivery JOIN result ON sop_instance_uid = result_uid "
+    "WHERE destination = ? AND replaced_by IS NOT NULL AND rejected_by = '' AND "
+    "delivery.state <> 'WITHDRAWN' AND "
+    "delivery.state NOT IN ('QUEUED', 'DEFERRED', 'PARKED', 'DEAD', 'SENDING')"
+)
+_NEWER = (
+    "SELECT newer.state AS state FROM result AS made JOIN delivery AS newer "
+    "ON newer.result_uid = made.sop_instance_uid WHERE made.source_series_uid = ? "
+    "AND made.tool_id = ? AND made.kind = ? AND made.step_id >= ? AND newer.destination = ?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """One delivery of a result that was replaced.
+
+    series_uid: of the result. step_id: the step that replaced it. newer: the states of what is owed
+    to the same peer of the same kind, of that step and later ones.
+    """
+
+    delivery_id: int
+    destination: str
+    state: DeliveryState
+    result_uid: str
+    series_uid: str
+    step_id: int
+    newer: frozenset[DeliveryState]
+
+
+class Supersession:
+    """Queries for those who settle it. Shares its catalog's connection and lock."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows: Rows = rows
+
+    def open(self, told: Collection[str]) -> list[Replaced]:
+        """What is to be withdrawn, or has arrived at one of the peers `told`, who are told then."""
+        unsent = self._rows(_UNSENT)
+        arrived = [row for name in sorted(told) for row in self._rows(_ARRIVED, name)]
+        return [self._replaced(row) for row in (*unsent, *arrived)]
+
+    def _replaced(self, row: sqlite3.Row) -> Replaced:
+        newer = self._rows(
+            _NEWER,
+            row["source_series_uid"],
+            row["tool_id"],
+            row["kind"],
+            row["replaced_by"],
+            row["destination"],
+        )
+        return Replaced(
+            delivery_id=row["delivery_id"],
+            destination=row["destination"],
+            state=DeliveryState(row["state"]),
+            result_uid=row["result_uid"],
+            series_uid=row["series_uid"],
+            step_id=row["replaced_by"],
+            newer=frozenset(DeliveryState(found["state"]) for found in newer),
+        )
