@@ -221,6 +221,26 @@ def _series_released(db: sqlite3.Connection, event: e.SeriesReleased, number: in
     )  # fmt: skip
 
 
+def _series_reopened(db: sqlite3.Connection, event: e.SeriesReopened, number: int) -> None:
+    """Nothing for one that is not COMPLETE: it is judged anyway, or waits for an operator."""
+    del number
+    reopened = db.execute(
+        "UPDATE series SET state = ?, revision = revision + 1, due_at = ?, ask_at = NULL, "
+        "reason = ? WHERE series_uid = ? AND state = ?",
+        (
+            SeriesState.RECEIVING, _AT_ONCE, event.reason, event.series_uid, SeriesState.COMPLETE,
+        ),
+    ).rowcount  # fmt: skip
+    if reopened:
+        db.execute(
+            "UPDATE step SET state = ?, lease_until = NULL, reason = 'judged anew' "
+            "WHERE series_uid = ? AND state IN (?, ?)",
+            (
+                StepState.CANCELED, event.series_uid, StepState.SCHEDULED, StepState.IN_PROGRESS,
+            ),
+        )  # fmt: skip
+
+
 def _result_stored(db: sqlite3.Connection, event: e.ResultStored, number: int) -> None:
     """The same result again (a second run of the same tool on the same input) changes nothing.
 
@@ -287,6 +307,7 @@ _HANDLERS: dict[type, Callable[[sqlite3.Connection, Any, int], str | None]] = {
     e.SourceCounted: _source_counted,
     e.SeriesHeld: _series_held,
     e.SeriesReleased: _series_released,
+    e.SeriesReopened: _series_reopened,
     e.ResultStored: _result_stored,
     e.DeliveryQueued: _delivery_queued,
     e.DeliveryClaimed: _delivery_claimed,

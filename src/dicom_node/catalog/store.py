@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.catalog import codec, views
+from dicom_node.catalog.attention import Attention
 from dicom_node.catalog.damage import Damage
 from dicom_node.catalog.fold import fold
 from dicom_node.catalog.inventory import Inventory
@@ -46,6 +47,7 @@ class Catalog:
         self._queue_lock = threading.Lock()
         self.views = views.Views(self._db, self._lock, self._damage)
         self.files = Inventory(self.views.rows)
+        self.attention = Attention(self.views.rows)
         self.supersession = Supersession(self.views.rows)
 
     def close(self) -> None:
@@ -127,7 +129,7 @@ class Catalog:
                 return event.sop_instance_uid, event.series_uid
             case (
                 e.SeriesJudged() | e.SeriesUnrouted() | e.SourceCounted() | e.SeriesHeld()
-                | e.SeriesReleased()
+                | e.SeriesReleased() | e.SeriesReopened()
             ):  # fmt: skip
                 return event.series_uid, event.series_uid
             case e.StepScheduled(step=step):

@@ -133,6 +133,15 @@ class SeriesReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesReopened:
+    """An operator wants a COMPLETE Series judged anew: by the routes and models as they are now."""
+
+    at: float
+    series_uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesUnrouted:
     """No route takes the Series: one sentence a route."""
 
@@ -293,6 +302,7 @@ Event = (
     | SourceCounted
     | SeriesHeld
     | SeriesReleased
+    | SeriesReopened
     | SeriesUnrouted
     | StepScheduled
     | StepClaimed

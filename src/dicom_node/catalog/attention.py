@@ -1,0 +1,96 @@
+"""What an operator has to look at: what failed, what was turned away, what no route took."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+
+from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+
+Rows = Callable[..., list[sqlite3.Row]]
+"""rows(sql, *values): raises CatalogError."""
+
+_LATELY = 20_000  # events: enough for some days, and quick to look through
+
+_UNROUTED = (
+    "state = 'COMPLETE' AND NOT EXISTS (SELECT 1 FROM step "
+    "WHERE step.series_uid = series.series_uid AND step.revision = series.revision) "
+    "AND NOT EXISTS (SELECT 1 FROM result WHERE result.series_uid = series.series_uid)"
+)
+
+
+class Attention:
+    """Queries for `status` and `retry`. Shares its catalog's connection and lock."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows: Rows = rows
+
+    def series(self, limit: int) -> list[str]:
+        """The Series that wait for a person, those that changed last first."""
+        rows = self._rows(
+            "SELECT series_uid AS uid FROM series WHERE state IN (?, ?) "
+            "OR series_uid IN (SELECT step.series_uid FROM step WHERE step.state = ? "
+            "AND step.revision = series.revision) "
+            "OR series_uid IN (SELECT source_series_uid FROM delivery JOIN result "
+            "ON sop_instance_uid = result_uid WHERE delivery.state IN (?, ?)) "
+            "ORDER BY last_at DESC LIMIT ?",
+            SeriesState.INCOMPLETE,
+            SeriesState.HELD,
+            StepState.QUARANTINED,
+            DeliveryState.PARKED,
+            DeliveryState.DEAD,
+            limit,
+        )
+        return [row["uid"] for row in rows]
+
+    def quarantined(self) -> list[int]:
+        """The steps that failed too often, on what their Series is now."""
+        rows = self._rows(
+            "SELECT step_id FROM step JOIN series USING (series_uid) "
+            "WHERE step.state = ? AND step.revision = series.revision ORDER BY step_id",
+            StepState.QUARANTINED,
+        )
+        return [row["step_id"] for row in rows]
+
+    def undelivered(self) -> list[tuple[int, str]]:
+        """What was tried and did not go: (delivery, destination)."""
+        rows = self._rows(
+            "SELECT delivery_id, destination FROM delivery WHERE state IN (?, ?, ?) "
+            "ORDER BY delivery_id",
+            DeliveryState.DEFERRED,
+            DeliveryState.PARKED,
+            DeliveryState.DEAD,
+        )
+        return [(row["delivery_id"], row["destination"]) for row in rows]
+
+    def unrouted(self) -> list[str]:
+        """The COMPLETE Series, other than our own results, that no route gave a step."""
+        rows = self._rows(f"SELECT series_uid AS uid FROM series WHERE {_UNROUTED} ORDER BY 1")  # noqa: S608
+        return [row["uid"] for row in rows]
+
+    def is_unrouted(self, series_uid: str) -> bool:
+        """Whether it is one of them."""
+        sql = f"SELECT 1 FROM series WHERE series_uid = ? AND {_UNROUTED}"  # noqa: S608
+        return bool(self._rows(sql, series_uid))
+
+    def routing(self, series_uid: str, revision: int) -> tuple[str, ...]:
+        """What the routes said to a revision of a Series, where they gave no step for it."""
+        rows = self._rows(
+            "SELECT body FROM event WHERE series = ? AND series <> '' AND kind = 'SeriesUnrouted' "
+            "ORDER BY number DESC LIMIT 1",
+            series_uid,
+        )
+        said = json.loads(rows[0]["body"]) if rows else {}
+        return tuple(said["reasons"]) if said.get("revision") == revision else ()
+
+    def rejected(self) -> list[tuple[str, int, float]]:
+        """Who was turned away lately: (AE title, how often, when last), the last one first."""
+        rows = self._rows(
+            "SELECT subject, sum(coalesce(json_extract(body, '$.times'), 1)) AS times, "
+            "max(at) AS at FROM event WHERE kind = 'AssociationRejected' "
+            "AND number > (SELECT coalesce(max(number), 0) FROM event) - ? "
+            "GROUP BY subject ORDER BY max(at) DESC",
+            _LATELY,
+        )
+        return [(row["subject"], row["times"], row["at"]) for row in rows]

@@ -1,0 +1,177 @@
+"""What happened, in plain words: one sentence a kind of event, for the log and for `why`.
+
+UIDs, AE titles, addresses, states and times; no patient data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dicom_node.catalog.views import Views
+from dicom_node.domain import events as e
+from dicom_node.domain.records import Step
+from dicom_node.domain.states import DeliveryState, SeriesState
+
+_ARRIVED = {
+    "repeated": "came again, with the same content",
+    "conflict": "came with other content: kept apart",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the numbers in events stand for; each is looked up once."""
+
+    views: Views
+    steps: dict[int, Step | None] = field(default_factory=dict)
+    deliveries: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def tool(self, step_id: int) -> str:
+        """The tool of a step."""
+        if step_id not in self.steps:
+            self.steps[step_id] = self.views.step(step_id)
+        step = self.steps[step_id]
+        return step.tool_id if step is not None else f"step {step_id}"
+
+    def series_of_step(self, step_id: int) -> str:
+        """The Series that a step works on."""
+        return self.views.series_of_step(step_id)
+
+    def destination(self, delivery_id: int) -> str:
+        """Whom a delivery is owed to."""
+        return self._delivery(delivery_id)[1]
+
+    def result(self, delivery_id: int) -> str:
+        """What a delivery brings."""
+        return self._delivery(delivery_id)[0]
+
+    def _delivery(self, delivery_id: int) -> tuple[str, str]:
+        if delivery_id not in self.deliveries:
+            uid, _ = self.views.result_of_delivery(delivery_id)
+            owed = [d for d in self.views.deliveries(uid) if d.delivery_id == delivery_id]
+            self.deliveries[delivery_id] = (uid, owed[0].destination if owed else "?")
+        return self.deliveries[delivery_id]
+
+
+def sentence(event: e.Event, names: Names, outcome: str = "") -> str:
+    """The event as a sentence. outcome: what the catalog made of it, for InstanceArrived."""
+    for tell in (_of_reception, _of_series, _of_step, _of_delivery):
+        text = tell(event, names, outcome)
+        if text:
+            return text
+    return ""
+
+
+def joined(reasons: Iterable[str]) -> str:
+    """Reasons as one sentence, whether or not they end with a full stop."""
+    return "; ".join(reason.rstrip(". ") for reason in reasons)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 instance", "2 instances"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _of_reception(event: e.Event, names: Names, outcome: str) -> str:
+    del names
+    match event:
+        case e.NodeStarted():
+            return f"the node was started (version {event.version})"
+        case e.AssociationOpened():
+            return f"{event.calling_ae} at {event.address} opened association {event.number}"
+        case e.AssociationEnded():
+            return f"association {event.number} was {event.how}"
+        case e.AssociationRejected():
+            times = f" ({event.times} times)" if event.times > 1 else ""
+            return (
+                f"{event.calling_ae} at {event.address}, calling {event.called_ae}, was "
+                f"rejected{times}: {event.reason}"
+            )
+        case e.InstanceArrived(instance=i):
+            return f"instance {i.sop_instance_uid} {_ARRIVED.get(outcome, 'was stored')}"
+        case e.InstanceRefused():
+            return (
+                f"instance {event.sop_instance_uid} from {event.calling_ae} was refused with "
+                f"0x{event.status:04X}: {event.reason}"
+            )
+    return ""
+
+
+def _of_series(event: e.Event, names: Names, outcome: str) -> str:
+    del names, outcome
+    match event:
+        case e.SeriesJudged():
+            verb = "waits" if event.state is SeriesState.RECEIVING else f"is {event.state}"
+            return f"the Series {verb}: {joined(event.reasons)}"
+        case e.SourceCounted():
+            return f"asked the source: {event.source}"
+        case e.SeriesHeld():
+            return f"the Series was held: {event.reason}"
+        case e.SeriesReleased():
+            return f"the Series was released: {event.reason}"
+        case e.SeriesReopened():
+            return f"the Series is judged anew: {event.reason}"
+        case e.SeriesUnrouted():
+            return f"routing: {joined(event.reasons)}"
+    return ""
+
+
+def _of_step(event: e.Event, names: Names, outcome: str) -> str:
+    del outcome
+    match event:
+        case e.StepScheduled(step=step):
+            replaces = f", to replace {', '.join(step.replaces)}" if step.replaces else ""
+            count = counted(len(step.instance_uids), "instance")
+            return f"{step.tool_id} was scheduled by route '{step.route}' on {count}{replaces}"
+        case e.StepClaimed():
+            return f"{names.tool(event.step_id)} was begun by {event.performer}"
+        case e.StepCompleted():
+            parts = ", ".join(f"{name} {value:.2f}" for name, value in event.seconds.items())
+            notes = f"; {joined(event.notes)}" if event.notes else ""
+            tool = names.tool(event.step_id)
+            return f"{tool} took {sum(event.seconds.values()):.2f} s ({parts}){notes}"
+        case e.StepCanceled():
+            return f"{names.tool(event.step_id)} was canceled: {joined([event.reason])}"
+        case e.StepFailed():
+            then = "it is tried again" if event.retry_at is not None else "it is quarantined"
+            return f"{names.tool(event.step_id)} failed: {joined([event.reason])}; {then}"
+        case e.StepReset():
+            return f"an operator asked for {names.tool(event.step_id)} again"
+        case e.ResultStored(result=result):
+            return f"result {result.sop_instance_uid} ({result.kind}) was made"
+    return ""
+
+
+def _of_delivery(event: e.Event, names: Names, outcome: str) -> str:
+    del outcome
+    match event:
+        case e.DeliveryQueued(delivery=delivery):
+            return f"the result is owed to {delivery.destination}"
+        case e.DeliveryClaimed():
+            return f"sending it to {names.destination(event.delivery_id)}"
+        case e.DeliveryEnded():
+            status = f" with 0x{event.status:04X}" if event.status is not None else ""
+            to = names.destination(event.delivery_id)
+            return f"{to}: {event.state}{status}{_because(event.reason)}"
+        case e.DeliveryReset():
+            to = names.destination(event.delivery_id)
+            return f"an operator asked for it to be sent to {to} again"
+    return ""
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def is_well(event: e.Event) -> bool:
+    """Whether nobody need be told: it went as it should."""
+    match event:
+        case e.DeliveryEnded():
+            return event.state is DeliveryState.SENT
+        case (
+            e.AssociationRejected() | e.InstanceRefused() | e.SeriesHeld() | e.StepCanceled()
+            | e.StepFailed()
+        ):  # fmt: skip
+            return False
+    return True
