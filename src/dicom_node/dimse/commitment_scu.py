@@ -79,6 +79,7 @@ def ask_commitment(
         ) as dialogue:
             explicit = dialogue.context.transfer_syntax == EXPLICIT_LITTLE
             outcome = dialogue.request(
+                dimse.N_ACTION_RQ,
                 _MESSAGE_ID,
                 dimse.encode_action(
                     message_id=_MESSAGE_ID,
@@ -120,6 +121,7 @@ def report_commitment(
                 return Outcome(phase=Phase.NO_CONTEXT, detail="the peer refuses the role of SCP")
             explicit = dialogue.context.transfer_syntax == EXPLICIT_LITTLE
             return dialogue.request(
+                dimse.N_EVENT_REPORT_RQ,
                 _MESSAGE_ID,
                 dimse.encode_event_report(
                     message_id=_MESSAGE_ID,

@@ -88,16 +88,16 @@ class Dialogue:
         self._over: Outcome | None = None
         self._message: CommandSet | None = None  # whose data set is coming
         self._incoming: Incoming | StoreAnswer | None = None
-        self._responses: dict[int, dimse.Command] = {}  # by the message that they respond to
+        self._responses: dict[tuple[int, int], dimse.Command] = {}  # field, responded to
 
     # --- what is done with it ---------------------------------------------------------------------
 
-    def request(self, message_id: int, command: bytes, data_set: bytes) -> Outcome:
+    def request(self, field: int, message_id: int, command: bytes, data_set: bytes) -> Outcome:
         """Send a request and wait for its response; answers what the peer asks meanwhile."""
         self._responses.clear()
         self._send(dimse.encode_message(command, _CONTEXT_ID, self._max_pdu, data_set))
         until = time.monotonic() + self._timeouts.answer_s
-        while (found := self._responses.get(message_id)) is None:
+        while (found := self._responses.get((field | dimse.RESPONSE, message_id))) is None:
             if not self._hear(until):
                 raise self._ended(_late(self._timeouts.answer_s))
         if found.status is None:
@@ -237,7 +237,8 @@ class Dialogue:
         if message is None:
             return
         if message.command.field & dimse.RESPONSE:
-            self._responses[message.command.responded_to or 0] = message.command
+            key = (message.command.field, message.command.responded_to or 0)
+            self._responses[key] = message.command
         elif incoming is not None and not self._releasing:
             answer = incoming if isinstance(incoming, StoreAnswer) else incoming.finish()
             self._respond(message.command, answer)
