@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from dicom_node.config.schema import File
 from dicom_node.decide.match import NODE_KEYWORDS
 from dicom_node.dimse import contexts
 from dicom_node.dimse.status import MEANINGS
-from dicom_node.domain import events, states
+from dicom_node.domain import events, policy, states
 from dicom_node.iod.header import KEYWORDS
 from dicom_node.iod.pixels import PLUGINS
 
@@ -158,6 +159,16 @@ def commands() -> str:
     return table(("command", "what it does"), rows)
 
 
+def policies() -> str:
+    """The keys of [policy] in model.toml."""
+    rows = []
+    for key, default in ((f.name, _default(f.default)) for f in fields(policy.InputPolicy)):
+        kinds = ", ".join(f"`{t}`" for t in policy.ALLOWED.get(key, ()))
+        least = f"from {policy.LEAST[key]} upwards" if key in policy.LEAST else "list of texts"
+        rows.append((f"`{key}`", kinds or least, default, policy.MEANINGS[key]))
+    return table(("key", "allowed", "default", "about"), rows)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
     {
         "commands": commands,
@@ -167,6 +178,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
         ),
         "events": event_kinds,
         "keywords": keywords,
+        "policy": policies,
         "series-states": lambda: diagram(states.SERIES_TRANSITIONS, states.SeriesState.RECEIVING),
         "statuses": statuses,
         "step-states": lambda: diagram(states.STEP_TRANSITIONS, states.StepState.SCHEDULED),

@@ -41,7 +41,7 @@ PLANTED = [
     ("pillow in iod only", "cli/planted.py", "from PIL import Image\n"),
     ("torch in tools only", "dimse/planted.py", "def late():\n    import torch\n"),
     ("torch in tools only", "iod/planted.py", "from safetensors.numpy import load_file\n"),
-    ("SimpleITK in tools and iod.image only", "iod/planted.py", "import SimpleITK\n"),
+    ("SimpleITK in tools and iod.resample only", "iod/planted.py", "import SimpleITK\n"),
     ("SQL in catalog only", "node/planted.py", "def late():\n    import sqlite3\n"),
     ("pydantic in config only", "domain/planted.py", "from pydantic import BaseModel\n"),
     ("tomllib in config, and in tools for model.toml only", "node/planted.py", "import tomllib\n"),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.decide.geometry import Fault, plane_of
+from dicom_node.decide.geometry import Fault
+from dicom_node.decide.planes import plane_of
 from dicom_node.domain.errors import ObjectError
 from dicom_node.domain.volume import Volume
 from dicom_node.iod.header import KEYWORDS, read_attributes

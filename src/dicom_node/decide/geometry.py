@@ -2,7 +2,7 @@
 
 A Stack is what a model may be given and what a completeness verdict may trust: parallel planes of
 one Frame of Reference, in the same matrix, evenly spaced along their normal, none missing, none
-twice. Everything else is a NotAStack, with a sentence that has the numbers in it.
+twice. Everything else is a Finding, with a sentence that has the numbers in it.
 """
 
 from __future__ import annotations
@@ -13,69 +13,85 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from dicom_node.decide.vectors import (
-    Vector,
-    across,
-    cross,
-    dot,
-    length,
-    minus,
-    scaled,
-    unit,
-    vector,
+from dicom_node.decide.planes import (
+    Plane,
+    by_orientation,
+    frames_of,
+    in_stack_order,
+    plane_of,
+    same_pixel_spacing,
 )
+from dicom_node.decide.vectors import Vector, across, dot, length, minus, scaled
 from dicom_node.domain.records import Attributes
 
 MIN_PLANES = 3  # two planes have one gap, which nothing can be held against
-ORIENTATION_TOLERANCE = 1e-3  # largest difference of a direction cosine: 0.06°
-UNIT_TOLERANCE = 0.01  # of the length of a direction vector, and of their right angle
 SAME_POSITION_MM = 0.01
 SPACING_TOLERANCE = 0.05  # of the spacing ...
 SPACING_TOLERANCE_MM = 0.1  # ... but scanners round positions to a tenth of a millimetre
 HOLE_TOLERANCE = 0.2  # of the spacing, between a gap and a whole number of spacings
 SHEAR_TOLERANCE_DEG = 0.5
 SHIFT_TOLERANCE_PIXELS = 1.0  # in-plane, of any plane against the line through the stack
-PIXEL_SPACING_TOLERANCE = 1e-3  # relative
+SPARSE_RATIO = 1.5  # of the distance of planes to their thickness
 LOCALIZER_PLANES = 2  # as many planes of another orientation may be localizers ...
 LOCALIZER_RATIO = 2  # ... where the others are at least that many times more
 
 
 class Fault(StrEnum):
-    """What keeps planes from being a stack."""
+    """What may be wrong with the planes of a Series, or with their values."""
 
     TOO_FEW = "TOO FEW"
+    MULTI_FRAME = "MULTI-FRAME"
     NO_POSITION = "NO POSITION"
-    FRAMES_OF_REFERENCE = "FRAMES OF REFERENCE"
     ORIENTATION = "ORIENTATION"
     MATRIX = "MATRIX"
-    DUPLICATE = "DUPLICATE"
+    FRAMES_OF_REFERENCE = "FRAMES OF REFERENCE"
+    DUPLICATE = "DUPLICATE"  # planes at one position, with other pixels
+    COPY = "COPY"  # planes at one position, with the same pixels
+    SHIFT = "SHIFT"
     SHEAR = "SHEAR"
     HOLE = "HOLE"
     UNEVEN = "UNEVEN"
+    SPARSE = "SPARSE"
+    ANISOTROPY = "ANISOTROPY"
+    NON_SQUARE = "NON-SQUARE"
+    SMALL_MATRIX = "SMALL MATRIX"
+    BODY_PART = "BODY PART"
+    CONSTANT = "CONSTANT"
+    NO_RESCALE = "NO RESCALE"
+    TOO_DENSE = "TOO DENSE"
+    NO_AIR = "NO AIR"
+    NO_TISSUE = "NO TISSUE"
+
+
+class Severity(StrEnum):
+    """What a fault puts at stake."""
+
+    FATAL = "FATAL"  # there is no volume
+    SERIOUS = "SERIOUS"  # a mask in the wrong place, or of what is not there
+    MINOR = "MINOR"  # numbers that are less exact
+
+
+_FATAL = frozenset({Fault.MULTI_FRAME, Fault.NO_POSITION, Fault.ORIENTATION, Fault.MATRIX})
+_MINOR = frozenset({Fault.COPY, Fault.SPARSE, Fault.ANISOTROPY, Fault.NON_SQUARE, Fault.BODY_PART})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plane:
-    """One image plane in patient coordinates (LPS, mm).
+class Finding:
+    """One thing that is not as it should be: `reason` in one clause, with its numbers.
 
-    position: centre of the first voxel. row, column: unit vectors along a row (growing column
-    index) and along a column. spacing_mm: between rows, between columns. thickness_mm: 0 if unsaid.
+    missing: planes that a hole lacks.
     """
 
-    uid: str
-    position: Vector
-    row: Vector
-    column: Vector
-    rows: int
-    columns: int
-    spacing_mm: tuple[float, float]
-    frame_of_reference: str = ""
-    thickness_mm: float = 0.0
+    code: Fault
+    reason: str
+    missing: int = 0
 
     @property
-    def normal(self) -> Vector:
-        """Row direction × column direction."""
-        return unit(cross(self.row, self.column))
+    def severity(self) -> Severity:
+        """What it puts at stake."""
+        if self.code in _FATAL:
+            return Severity.FATAL
+        return Severity.MINOR if self.code in _MINOR else Severity.SERIOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +107,11 @@ class Stack:
     spacing_mm: float
     normal: Vector
     positions_mm: tuple[float, ...]
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def has(self, *codes: Fault) -> bool:
+        """Whether one of these was found."""
+        return any(finding.code in codes for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,40 +129,6 @@ class Split:
 
     volume: tuple[Attributes, ...]
     others: tuple[tuple[Attributes, str], ...]
-
-
-def plane_of(attributes: Attributes) -> Plane | str:
-    """The plane of a single-frame image, or the reason why it has none."""
-    frames = attributes.get("NumberOfFrames", 1)
-    if isinstance(frames, int) and frames > 1:
-        return f"a multi-frame object of {frames} frames"
-    rows, columns = attributes.get("Rows"), attributes.get("Columns")
-    if not isinstance(rows, int) or not isinstance(columns, int) or not rows or not columns:
-        return "no Rows and Columns"
-    position = _floats(attributes.get("ImagePositionPatient"), 3)
-    if position is None:
-        return "no Image Position (Patient)"
-    orientation = _floats(attributes.get("ImageOrientationPatient"), 6)
-    if orientation is None:
-        return "no Image Orientation (Patient)"
-    row, column = vector(orientation[:3]), vector(orientation[3:])
-    if not _is_orthonormal(row, column):
-        return "an Image Orientation (Patient) that is not two perpendicular unit vectors"
-    spacing = _floats(attributes.get("PixelSpacing"), 2)
-    if spacing is None or min(spacing) <= 0:
-        return "no Pixel Spacing"
-    thickness = attributes.get("SliceThickness")
-    return Plane(
-        uid=str(attributes.get("SOPInstanceUID", "")),
-        position=vector(position),
-        row=unit(row),
-        column=unit(column),
-        rows=rows,
-        columns=columns,
-        spacing_mm=(spacing[0], spacing[1]),
-        frame_of_reference=str(attributes.get("FrameOfReferenceUID", "")),
-        thickness_mm=float(thickness) if isinstance(thickness, (int, float)) else 0.0,
-    )
 
 
 def split_localizers(instances: Iterable[Attributes]) -> Split:
@@ -169,43 +155,52 @@ def split_localizers(instances: Iterable[Attributes]) -> Split:
 def stack_of(
     instances: Iterable[Attributes], tolerate: Collection[Fault] = frozenset()
 ) -> Stack | NotAStack:
-    """`stack` of the planes of `instances`; NO_POSITION if one of them has none."""
+    """`stack` of the planes of `instances`; NO_POSITION or MULTI_FRAME if one of them has none."""
+    found = placed(instances)
+    if isinstance(found, Finding):
+        return _not(found)
+    return stack(found, tolerate)
+
+
+def placed(instances: Iterable[Attributes]) -> list[Plane] | Finding:
+    """The plane of each instance, or what is wrong with those that have none."""
     planes: list[Plane] = []
-    without: list[str] = []
+    without: list[tuple[str, Fault]] = []
     for attributes in instances:
         plane = plane_of(attributes)
         if isinstance(plane, Plane):
             planes.append(plane)
         else:
-            without.append(plane)
-    if without:
-        total = len(planes) + len(without)
-        reason = f"{len(without)} of {total} instances cannot be placed: {without[0]}"
-        return NotAStack(fault=Fault.NO_POSITION, reason=reason)
-    return stack(planes, tolerate)
+            many = frames_of(attributes) > 1
+            without.append((plane, Fault.MULTI_FRAME if many else Fault.NO_POSITION))
+    if not without:
+        return planes
+    why, code = min(without)
+    total = len(planes) + len(without)
+    reason = f"{len(without)} of {total} instances cannot be placed: {why}"
+    return Finding(code=code, reason=reason)
 
 
 def stack(planes: Sequence[Plane], tolerate: Collection[Fault] = frozenset()) -> Stack | NotAStack:
     """Order planes along their normal and judge them; the order of arrival does not matter.
 
-    tolerate: faults that become findings; TOO_FEW, SHEAR, HOLE and UNEVEN can be tolerated, and
-    FRAMES_OF_REFERENCE.
+    tolerate: faults that become findings. DUPLICATE and the fatal ones cannot be tolerated.
     """
     if not planes:
         return NotAStack(fault=Fault.TOO_FEW, reason="there is no image plane")
+    planes = sorted(planes, key=lambda p: (p.uid, p.position))
     faults = _parallel_faults(planes)
-    if any(f.fault in (Fault.ORIENTATION, Fault.MATRIX) for f in faults):
-        return faults[0]
+    if any(f.severity is Severity.FATAL for f in faults):
+        return _not(faults[0])
     normal = planes[0].normal
-    ordered = sorted(planes, key=lambda p: (dot(p.position, normal), p.uid))
+    ordered = in_stack_order(planes, normal)
     heights = [dot(p.position, normal) for p in ordered]
     faults += _position_faults(ordered, heights, normal)
     if len(planes) < MIN_PLANES:
-        reason = f"{_count(len(planes))} make no stack: at least {MIN_PLANES} are needed"
-        faults.append(NotAStack(fault=Fault.TOO_FEW, reason=reason))
+        faults.append(too_few(len(planes), MIN_PLANES))
     for fault in faults:
-        if fault.fault not in tolerate or fault.fault is Fault.DUPLICATE:
-            return fault
+        if fault.code not in tolerate or fault.code is Fault.DUPLICATE:
+            return _not(fault)
     span = heights[-1] - heights[0]
     spacing = span / (len(ordered) - 1) if len(ordered) > 1 else ordered[0].thickness_mm
     return Stack(
@@ -214,7 +209,7 @@ def stack(planes: Sequence[Plane], tolerate: Collection[Fault] = frozenset()) ->
         spacing_mm=spacing,
         normal=normal,
         positions_mm=tuple(h - heights[0] for h in heights),
-        findings=(*(f.reason for f in faults), *_findings(ordered[0], spacing)),
+        findings=(*faults, *_remarks(ordered[0], spacing)),
     )
 
 
@@ -223,43 +218,59 @@ def hole(judged: Stack | NotAStack) -> str:
     return judged.reason if isinstance(judged, NotAStack) and judged.fault is Fault.HOLE else ""
 
 
-def _parallel_faults(planes: Sequence[Plane]) -> list[NotAStack]:
-    """What is wrong whatever the positions are."""
+def too_few(planes: int, least: int) -> Finding:
+    """Fewer planes than `least`."""
+    make = "makes" if planes == 1 else "make"
+    reason = f"{counted(planes)} {make} no stack: at least {least} are needed"
+    return Finding(code=Fault.TOO_FEW, reason=reason)
+
+
+def counted(planes: int) -> str:
+    """That many planes, in words."""
+    return "1 plane" if planes == 1 else f"{planes} planes"
+
+
+def _not(finding: Finding) -> NotAStack:
+    return NotAStack(fault=finding.code, reason=finding.reason, missing=finding.missing)
+
+
+def _parallel_faults(planes: Sequence[Plane]) -> list[Finding]:
+    """What is wrong whatever the positions are; fatal faults first."""
     first = planes[0]
     faults = []
-    orientations = _groups(planes)
+    orientations = by_orientation(planes)
     if len(orientations) > 1:
         sizes = " and ".join(str(len(g)) for g in orientations)
         reason = f"the planes have {len(orientations)} orientations ({sizes} planes)"
-        faults.append(NotAStack(fault=Fault.ORIENTATION, reason=reason))
+        faults.append(Finding(code=Fault.ORIENTATION, reason=reason))
     matrices = sorted({(p.rows, p.columns) for p in planes})
     if len(matrices) > 1:
         named = " and ".join(f"{r} x {c}" for r, c in matrices[:3])
         reason = f"the planes have {len(matrices)} matrix sizes ({named})"
-        faults.append(NotAStack(fault=Fault.MATRIX, reason=reason))
-    off = [p for p in planes if not _same_spacing(p.spacing_mm, first.spacing_mm)]
+        faults.append(Finding(code=Fault.MATRIX, reason=reason))
+    off = [p for p in planes if not same_pixel_spacing(p, first)]
     if off:
         a, b = first.spacing_mm, off[0].spacing_mm
         reason = f"pixel spacing varies ({a[0]:g} x {a[1]:g} mm and {b[0]:g} x {b[1]:g} mm)"
-        faults.append(NotAStack(fault=Fault.MATRIX, reason=reason))
+        faults.append(Finding(code=Fault.MATRIX, reason=reason))
     frames = {p.frame_of_reference for p in planes}
     if len(frames) > 1:
         reason = f"the planes belong to {len(frames)} frames of reference"
-        faults.append(NotAStack(fault=Fault.FRAMES_OF_REFERENCE, reason=reason))
+        faults.append(Finding(code=Fault.FRAMES_OF_REFERENCE, reason=reason))
     return faults
 
 
 def _position_faults(
     ordered: Sequence[Plane], heights: Sequence[float], normal: Vector
-) -> list[NotAStack]:
+) -> list[Finding]:
     """What is wrong with where parallel planes lie."""
     gaps = [b - a for a, b in pairwise(heights)]
     twice = sum(gap <= SAME_POSITION_MM for gap in gaps)
     if twice:
-        reason = f"{_count(twice)} more than positions: some lie at the same position"
+        reason = f"{counted(twice)} more than positions: some lie at the same position"
         if twice == len(gaps):
-            reason = f"all {_count(len(ordered))} lie at the same position"
-        return [NotAStack(fault=Fault.DUPLICATE, reason=reason)]
+            reason = f"all {counted(len(ordered))} lie at the same position"
+        return [Finding(code=Fault.DUPLICATE, reason=reason)]
     if not gaps:
         return []
     return [*_shear_faults(ordered, heights, normal), *_gap_faults(heights, gaps)]
@@ -267,7 +278,7 @@ def _position_faults(
 
 def _shear_faults(
     ordered: Sequence[Plane], heights: Sequence[float], normal: Vector
-) -> list[NotAStack]:
+) -> list[Finding]:
     """Planes whose first voxels do not lie on one line along the normal."""
     origin, last = ordered[0].position, ordered[-1].position
     span = heights[-1] - heights[0]
@@ -280,39 +291,42 @@ def _shear_faults(
         worst = max(worst, length(minus(offset, scaled(drift, share))))
     if worst > SHIFT_TOLERANCE_PIXELS * pixel:
         reason = f"planes are shifted against each other in their plane, by up to {worst:.1f} mm"
-        return [NotAStack(fault=Fault.SHEAR, reason=reason)]
+        return [Finding(code=Fault.SHIFT, reason=reason)]
     angle = math.degrees(math.atan2(length(drift), span))
     if angle > SHEAR_TOLERANCE_DEG and length(drift) > pixel / 2:
         reason = f"the gantry was tilted: the stack is sheared by {angle:.1f}°"
-        return [NotAStack(fault=Fault.SHEAR, reason=reason)]
+        return [Finding(code=Fault.SHEAR, reason=reason)]
     return []
 
 
-def _gap_faults(heights: Sequence[float], gaps: Sequence[float]) -> list[NotAStack]:
+def _gap_faults(heights: Sequence[float], gaps: Sequence[float]) -> list[Finding]:
     """Holes (gaps of two, three ... spacings) and spacing that is uneven in any other way."""
     smallest = min(gaps)
-    close = [g for g in gaps if g <= smallest * (1 + HOLE_TOLERANCE) + SPACING_TOLERANCE_MM]
+    close = [g for g in gaps if g <= smallest * (1 + HOLE_TOLERANCE) + 2 * SPACING_TOLERANCE_MM]
     spacing = sum(close) / len(close)
-    even = max(SPACING_TOLERANCE_MM, SPACING_TOLERANCE * spacing)
+    rounded = SPACING_TOLERANCE_MM * (1 + 1 / len(close))  # the mean is of rounded ones, too
+    even = max(rounded, SPACING_TOLERANCE * spacing) + 1e-6
     wide = [(i, g) for i, g in enumerate(gaps) if abs(g - spacing) > even]
     if not wide:
         return []
     counts = [(i, g, round(g / spacing)) for i, g in wide]
     if any(n < 2 or abs(g - n * spacing) > HOLE_TOLERANCE * spacing for _, g, n in counts):
         reason = f"spacing is uneven: from {smallest:.2f} to {max(gaps):.2f} mm"
-        return [NotAStack(fault=Fault.UNEVEN, reason=reason)]
+        return [Finding(code=Fault.UNEVEN, reason=reason)]
     missing = sum(n - 1 for _, _, n in counts)
     index, gap, _ = counts[0]
     where = f"after position {heights[index]:.1f} mm ({gap:.1f} instead of {spacing:.1f} mm)"
-    more = f" and in {len(counts) - 1} more places" if len(counts) > 1 else ""
+    others = len(counts) - 1
+    more = f" and in {others} more place{'s' if others > 1 else ''}" if others else ""
     plural = "planes are" if missing > 1 else "plane is"
     reason = f"{missing} {plural} missing {where}{more}"
-    return [NotAStack(fault=Fault.HOLE, reason=reason, missing=missing)]
+    return [Finding(code=Fault.HOLE, reason=reason, missing=missing)]
 
 
-def _findings(first: Plane, spacing: float) -> list[str]:
-    if first.thickness_mm > 0 and spacing > first.thickness_mm * 1.5:
-        return [f"planes are {spacing:.1f} mm apart but {first.thickness_mm:.1f} mm thick"]
+def _remarks(first: Plane, spacing: float) -> list[Finding]:
+    if first.thickness_mm > 0 and spacing > first.thickness_mm * SPARSE_RATIO:
+        reason = f"planes are {spacing:.1f} mm apart but {first.thickness_mm:.1f} mm thick"
+        return [Finding(code=Fault.SPARSE, reason=reason)]
     return []
 
 
@@ -335,58 +349,14 @@ def _set_aside(attributes: Attributes) -> str:
 def _odd_orientations(volume: Sequence[Attributes]) -> frozenset[int]:
     """Indices of the few planes whose orientation is not that of the many."""
     found = [(i, plane_of(a)) for i, a in enumerate(volume)]
-    placed = [(i, p) for i, p in found if isinstance(p, Plane)]
-    groups = _groups([p for _, p in placed])
+    lying = [(i, p) for i, p in found if isinstance(p, Plane)]
+    groups = by_orientation(p for _, p in lying)
     if len(groups) < 2:
         return frozenset()
     largest = max(groups, key=len)
     odd = {id(p) for g in groups if g is not largest and _are_few(g, largest) for p in g}
-    return frozenset(i for i, p in placed if id(p) in odd)
+    return frozenset(i for i, p in lying if id(p) in odd)
 
 
 def _are_few(group: Sequence[Plane], largest: Sequence[Plane]) -> bool:
     return len(group) <= LOCALIZER_PLANES and len(largest) > len(group) * LOCALIZER_RATIO
-
-
-def _groups(planes: Sequence[Plane]) -> list[list[Plane]]:
-    """Planes by orientation, in order of first appearance."""
-    groups: list[list[Plane]] = []
-    for plane in planes:
-        for group in groups:
-            if _same_orientation(plane, group[0]):
-                group.append(plane)
-                break
-        else:
-            groups.append([plane])
-    return groups
-
-
-def _same_orientation(a: Plane, b: Plane) -> bool:
-    pairs = zip((*a.row, *a.column), (*b.row, *b.column), strict=True)
-    return all(abs(x - y) <= ORIENTATION_TOLERANCE for x, y in pairs)
-
-
-def _same_spacing(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    return all(
-        math.isclose(x, y, rel_tol=PIXEL_SPACING_TOLERANCE) for x, y in zip(a, b, strict=True)
-    )
-
-
-def _is_orthonormal(row: Vector, column: Vector) -> bool:
-    return (
-        abs(length(row) - 1) <= UNIT_TOLERANCE
-        and abs(length(column) - 1) <= UNIT_TOLERANCE
-        and abs(dot(row, column)) <= UNIT_TOLERANCE
-    )
-
-
-def _floats(value: object, count: int) -> tuple[float, ...] | None:
-    if not isinstance(value, (tuple, list)) or len(value) != count:
-        return None
-    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in value):
-        return None
-    return tuple(float(v) for v in value)
-
-
-def _count(planes: int) -> str:
-    return "1 plane" if planes == 1 else f"{planes} planes"

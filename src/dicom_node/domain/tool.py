@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from dicom_node.domain.policy import InputPolicy
 from dicom_node.domain.volume import Volume
 
 if TYPE_CHECKING:
@@ -67,13 +68,15 @@ class SegmentationResult:
 
     labels_zyx: uint8, the shape of the Volume that the tool was given, 0 = background, else
         Segment.number. All zero is a readable result: nothing was found.
-    notes: sentences for the reader (doubts, what was ignored); written into the object.
+    notes: sentences for the reader (doubts, what was ignored); written into the object. warnings:
+        about the input, by the node; written into the object and each segment's description.
     """
 
     labels_zyx: NDArray[np.uint8]
     segments: tuple[Segment, ...]
     measurements: tuple[Measurement, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     kind: str = "segmentation"
 
 
@@ -118,6 +121,9 @@ class ImageProcessingTool(Protocol):
 
     def can_process_image(self, header: Mapping[str, object]) -> Applicable | NotApplicable:
         """Judge by the attributes of a Series (keyword -> value, from its first instance)."""
+
+    def input_policy(self) -> InputPolicy:
+        """What is to be done with a Series that is not quite what the tool was made for."""
 
     def process(self, volume: Volume, context: ToolContext) -> Sequence[ProcessingResult]:
         """Read the voxels, give results on the same grid. Raises ToolError for its own failures."""

@@ -13,18 +13,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Volume:
-    """The planes of one Series as one array on a regular grid.
+    """The planes of one Series as one array, each plane a regular grid.
 
     voxels_zyx: int16 or float32 [slice, row, column]; Hounsfield units for CT. Rows and columns are
         those of the stored matrix. Slice 0 is lowest along the normal (row direction × column
         direction), whatever the patient's position (PS3.3 C.7.6.2.1.1).
-    affine_lps_mm: float64 (4, 4), index (slice, row, column, 1) -> LPS in mm, centre of the voxel.
+    affine_lps_mm: float64 (4, 4), index (slice, row, column, 1) -> LPS in mm, centre of the voxel;
+        the slice axis need not be perpendicular to the planes (a tilted gantry).
     instance_uids: the SOP Instance UID of each slice, in slice order.
+    heights_mm: of each slice above slice 0, along the normal, where they are unevenly spaced; the
+        affine is then right for the first and the last of them. Empty: they are even.
     """
 
     voxels_zyx: NDArray[np.generic]
     affine_lps_mm: NDArray[np.float64]
     instance_uids: tuple[str, ...] = ()
+    heights_mm: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.voxels_zyx.ndim != 3:
@@ -33,6 +37,8 @@ class Volume:
             raise ValueError("the affine of a Volume is 4 x 4")
         if self.instance_uids and len(self.instance_uids) != self.voxels_zyx.shape[0]:
             raise ValueError("one SOP Instance UID a slice, or none")
+        if self.heights_mm and len(self.heights_mm) != self.voxels_zyx.shape[0]:
+            raise ValueError("one height a slice, or none")
 
     @property
     def spacing_zyx_mm(self) -> tuple[float, float, float]:
@@ -42,8 +48,31 @@ class Volume:
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
+        """Volume of one voxel in millilitres, sheared or not; the mean where slices are uneven."""
         return abs(float(np.linalg.det(self.affine_lps_mm[:3, :3]))) / 1000.0
+
+    @property
+    def voxel_ml_of_slices(self) -> NDArray[np.float64]:
+        """Volume of one voxel in each slice: it reaches half the way to both neighbours.
+
+        The first and the last reach as far outwards as inwards.
+        """
+        count = self.voxels_zyx.shape[0]
+        if not self.heights_mm or count < 2:
+            return np.full(count, self.voxel_ml)
+        heights = np.array(self.heights_mm)
+        gaps = np.diff(heights)
+        shares = np.convolve(gaps, (0.5, 0.5), "full")
+        shares[[0, -1]] = gaps[[0, -1]]
+        return np.asarray(shares * (self.voxel_ml * (count - 1) / self.heights_mm[-1]))
+
+    @property
+    def slice_indices(self) -> NDArray[np.float64]:
+        """Where each slice lies on the slice axis of the affine: 0, 1, 2 ... if they are even."""
+        count = int(self.voxels_zyx.shape[0])
+        if not self.heights_mm or count < 2:
+            return np.arange(count, dtype=np.float64)
+        return np.array(self.heights_mm) * ((count - 1) / self.heights_mm[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +104,7 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
 
     Each axis goes to the patient axis that it is nearest to (oblique stacks stay oblique); only
     views are made. So the patient's right is at low column index, prone and feet-first too. The
-    SOP Instance UIDs are kept only where axis 0 is still the slice axis.
+    SOP Instance UIDs and the heights are kept only where axis 0 is still the slice axis.
     """
     directions = volume.affine_lps_mm[:3, :3] / np.linalg.norm(
         volume.affine_lps_mm[:3, :3], axis=0
@@ -90,11 +119,16 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
             size = volume.voxels_zyx.shape[permutation[axis]]
             affine[:, 3] += affine[:, axis] * (size - 1)
             affine[:, axis] *= -1
-    uids = volume.instance_uids if permutation[0] == 0 else ()
-    if uids and flips[0]:
+    kept = permutation[0] == 0
+    uids, heights = (volume.instance_uids, volume.heights_mm) if kept else ((), ())
+    if flips[0]:
         uids = uids[::-1]
+        heights = tuple(heights[-1] - height for height in heights[::-1])
     turned = Volume(
-        voxels_zyx=order.apply(volume.voxels_zyx), affine_lps_mm=affine, instance_uids=uids
+        voxels_zyx=order.apply(volume.voxels_zyx),
+        affine_lps_mm=affine,
+        instance_uids=uids,
+        heights_mm=heights,
     )
     return turned, order
 

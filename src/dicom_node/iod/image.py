@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from dicom_node.decide.geometry import Fault, NotAStack, Plane, Stack, plane_of, stack
+from dicom_node.decide.geometry import Fault, NotAStack, Stack, stack
+from dicom_node.decide.planes import Plane, plane_of
+from dicom_node.decide.plausibility import AIR_HU as LUNG_HU
+from dicom_node.decide.plausibility import DENSE_HU, TISSUE_HU, Values
 from dicom_node.domain.errors import NotAVolume
 from dicom_node.domain.volume import Volume
 from dicom_node.iod.header import read_attributes
@@ -28,6 +31,7 @@ R = TypeVar("R")
 
 AIR_HU = -1024
 MAX_VOLUME_BYTES = 4 << 30
+_STEP = 4
 _INT16 = np.iinfo(np.int16)
 
 
@@ -66,7 +70,39 @@ def read_volume(
     except _DoesNotFit:
         voxels = _voxels(pictures, shape, np.dtype(np.float32), threads)
     uids = tuple(str(p.attributes.get("SOPInstanceUID", "")) for p in pictures)
-    return Volume(voxels_zyx=voxels, affine_lps_mm=_affine(judged), instance_uids=uids)
+    uneven = judged.has(Fault.UNEVEN, Fault.HOLE)
+    return Volume(
+        voxels_zyx=voxels,
+        affine_lps_mm=_affine(judged),
+        instance_uids=uids,
+        heights_mm=judged.positions_mm if uneven else (),
+    )
+
+
+def values_of(volume: Volume) -> Values:
+    """A few numbers about the voxels, from each fourth row and column of every slice."""
+    some: NDArray[Any] = volume.voxels_zyx[:, ::_STEP, ::_STEP]
+    low, high = TISSUE_HU
+    return Values(
+        lowest=float(some.min()),
+        highest=float(some.max()),
+        air=float(np.mean(some < LUNG_HU)),
+        tissue=float(np.mean((some >= low) & (some <= high))),
+        dense=float(np.mean(some > DENSE_HU)),
+    )
+
+
+def same_pixels(paths: Sequence[Path]) -> bool:
+    """Whether the images have the same stored values and rescale.
+
+    Raises NotDicom, or PixelsUndecodable.
+    """
+    first, *others = [find_picture(path) for path in paths]
+    values = stored_values(first)
+    return all(
+        _rescale(other) == _rescale(first) and np.array_equal(stored_values(other), values)
+        for other in others
+    )
 
 
 def _refuse_what_is_no_slice(picture: Picture) -> None:

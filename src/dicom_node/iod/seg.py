@@ -19,7 +19,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node import __version__
-from dicom_node.decide.geometry import Plane, plane_of
+from dicom_node.decide.geometry import SPACING_TOLERANCE, SPACING_TOLERANCE_MM
+from dicom_node.decide.planes import Plane, plane_of
 from dicom_node.domain.errors import NotAVolume, ToolError
 from dicom_node.domain.identifiers import (
     IMPLEMENTATION_CLASS_UID,
@@ -41,7 +42,7 @@ NOT_CLINICAL = "NOT FOR CLINICAL USE"
 RESEARCH_USE = f"RESEARCH USE ONLY, {NOT_CLINICAL}"
 
 MAX_SERIES_NUMBER = 2**31 - 1
-_LO, _SH, _LT = 64, 16, 10240  # longest values, PS3.5 §6.2
+_LO, _SH, _ST, _LT = 64, 16, 1024, 10240  # longest values, PS3.5 §6.2
 
 # what highdicom asks of a source; the true values are put in afterwards, byte for byte
 _ASKED_FOR = (
@@ -167,9 +168,8 @@ def _check_result(result: SegmentationResult, sources: Sequence[Dataset]) -> Non
         raise ToolError(f"label {highest} has no segment")
 
 
-def _description(
-    segment: Segment, identity: AlgorithmIdentity, sop_instance_uid: str
-) -> highdicom.seg.SegmentDescription:
+def _description(segment: Segment, order: _Order) -> highdicom.seg.SegmentDescription:
+    identity, sop_instance_uid = order.identity, order.uids[1]
     label = _plain(segment.label, _LO)
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=_plain(identity.name, _LO),
@@ -191,6 +191,8 @@ def _description(
     if segment.laterality is not None:
         kind = description.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(_code(segment.laterality))]
+    if order.result.warnings:  # where viewers show what a segment is (0062,0006)
+        description.SegmentDescription = _plain(" ".join(order.result.warnings), _ST)
     return description
 
 
@@ -208,7 +210,7 @@ def _segmentation(order: _Order) -> Dataset:
         source_images=images,
         pixel_array=labels,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(s, identity, uids[1]) for s in order.result.segments],
+        segment_descriptions=[_description(s, order) for s in order.result.segments],
         series_instance_uid=uids[0],
         series_number=_series_number(sources[0].SeriesNumber, settings.series_number_offset),
         sop_instance_uid=uids[1],
@@ -243,17 +245,25 @@ def _refer_to_all(encoded: Dataset, sources: Sequence[Dataset]) -> None:
 
 
 def _complete_pixel_measures(encoded: Dataset, sources: Sequence[Dataset]) -> None:
-    """Slice thickness where the source says none, and the distance between slices in any case."""
-    first, last = sources[0], sources[-1]
-    span = np.subtract(
-        [float(v) for v in last.ImagePositionPatient],
-        [float(v) for v in first.ImagePositionPatient],
-    )
-    apart = float(np.linalg.norm(span)) / max(len(sources) - 1, 1)
+    """Slice thickness where the source says none, and the distance between slices.
+
+    It is measured along the normal; slices that are unevenly spaced have no such distance, and the
+    plane position of each frame says where it is (PS3.3 C.7.6.16.2.1).
+    """
+    first = sources[0]
+    x = [float(v) for v in first.ImageOrientationPatient]
+    normal = np.cross(x[:3], x[3:])
+    heights = [float(np.dot(normal, [float(v) for v in s.ImagePositionPatient])) for s in sources]
+    gaps = np.diff(heights)
+    apart = abs(heights[-1] - heights[0]) / max(len(sources) - 1, 1)
     thickness = float(first.SliceThickness or 0) or apart or 1.0
     measures = encoded.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     measures.SliceThickness = format_number_as_ds(thickness)
-    measures.SpacingBetweenSlices = format_number_as_ds(round(apart, 6) or thickness)
+    even = max(SPACING_TOLERANCE_MM, SPACING_TOLERANCE * apart)
+    if len(gaps) and np.ptp(gaps) > 2 * even:
+        measures.pop("SpacingBetweenSlices", None)
+    else:
+        measures.SpacingBetweenSlices = format_number_as_ds(round(apart, 6) or thickness)
 
 
 def _complete(encoded: Dataset, order: _Order) -> None:
@@ -267,7 +277,7 @@ def _complete(encoded: Dataset, order: _Order) -> None:
     name = settings.series_description or identity.name
     encoded.SeriesDescription = _plain(name, _LO)
     encoded.ContentDescription = _plain(name, _LO)
-    notes = [_plain(note, _LT) for note in result.notes]
+    notes = [_plain(note, _LT) for note in (*result.warnings, *result.notes)]
     if settings.research_use:
         suffix = f" - {NOT_CLINICAL}"
         encoded.SeriesDescription = _plain(name, _LO - len(suffix)) + suffix
@@ -339,7 +349,11 @@ def _concept(code: PydicomCode) -> Any:
 
 def _plain(text: str, limit: int) -> str:
     """ASCII without control characters and backslashes, so that it fits any character set."""
-    folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+    folded = (
+        unicodedata.normalize("NFKD", text.replace("°", " degrees"))
+        .encode("ascii", "ignore")
+        .decode("ascii")
+    )
     clean = "".join(c if c.isprintable() and c != "\\" else " " for c in folded)
     return clean[:limit].strip()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dicom_node.domain.policy import InputPolicy
 from dicom_node.domain.tool import (
     AlgorithmIdentity,
     Applicable,
@@ -59,6 +60,10 @@ class LungTool:
         """Judge by Modality, SOP Class UID and Image Type of the first instance."""
         return applicable(self._manifest, header)
 
+    def input_policy(self) -> InputPolicy:
+        """As model.toml says."""
+        return self._manifest.policy
+
     def process(self, volume: Volume, context: ToolContext) -> Sequence[ProcessingResult]:
         """Both lungs on the grid of `volume`, which holds HU in any orientation."""
         turned, order = canonical(volume)
@@ -66,12 +71,13 @@ class LungTool:
             found = self._segmenter(turned, context.progress)
         else:
             found = np.zeros(turned.voxels_zyx.shape, np.uint8)
-        labels = lungs.cleaned(found, turned.spacing_zyx_mm)
+        labels = lungs.cleaned(found, turned)
         del found
+        as_given = np.ascontiguousarray(order.undo(labels), np.uint8)
         result = SegmentationResult(
-            labels_zyx=np.ascontiguousarray(order.undo(labels), np.uint8),
+            labels_zyx=as_given,
             segments=self._manifest.segments,
-            measurements=lungs.measured(labels, volume.voxel_ml),
+            measurements=lungs.measured(as_given, volume),
             notes=lungs.remarks(labels),
         )
         return (result,)

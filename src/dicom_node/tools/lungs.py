@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
 from dicom_node.domain.tool import Code, Measurement
+from dicom_node.domain.volume import Volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,25 +50,25 @@ class _Pieces:
 
 def cleaned(
     labels_zyx: NDArray[np.uint8],
-    spacing_zyx_mm: tuple[float, float, float],
+    volume: Volume,
     limits: CleanUp | None = None,
 ) -> NDArray[np.uint8]:
     """RIGHT and LEFT as anatomy has them: uint8, a new array of the same shape.
 
-    labels_zyx: canonical axes (`domain.volume.canonical`), 0, RIGHT, LEFT. Pieces that only touch
-    the other side change to it; small ones go; small holes of a slice are filled; a side with next
-    to nothing goes.
+    labels_zyx: 0, RIGHT, LEFT, the shape of `volume`, which has canonical axes. Pieces that only
+    touch the other side change to it; small ones go; small holes of a slice are filled; a side with
+    next to nothing goes.
     """
     limits = limits or CleanUp()
     out = np.zeros_like(labels_zyx)
     window = _window(labels_zyx)
     if window is None:
         return out
-    voxel_ml = float(np.prod(spacing_zyx_mm)) / 1000.0
+    voxel_ml = volume.voxel_ml_of_slices[window[0]]
     shown = _anatomical(labels_zyx[window], voxel_ml, limits)
-    pixel_cm2 = spacing_zyx_mm[1] * spacing_zyx_mm[2] / 100.0
+    pixel_cm2 = volume.spacing_zyx_mm[1] * volume.spacing_zyx_mm[2] / 100.0
     for side in (RIGHT, LEFT):
-        if np.count_nonzero(shown == side) * voxel_ml < limits.lung_ml:
+        if _ml(shown == side, voxel_ml) < limits.lung_ml:
             shown[shown == side] = 0
         else:
             _fill_small_holes(shown, side, limits.hole_cm2 / pixel_cm2)
@@ -75,15 +76,23 @@ def cleaned(
     return out
 
 
-def measured(labels_zyx: NDArray[np.uint8], voxel_ml: float) -> tuple[Measurement, ...]:
-    """The volume of each lung that was found."""
-    voxels = np.zeros(3, np.int64)
-    for plane in labels_zyx:
-        voxels += np.bincount(plane.ravel(), minlength=3)
+def measured(labels_zyx: NDArray[np.uint8], volume: Volume) -> tuple[Measurement, ...]:
+    """The volume of each lung that was found, on the grid of `volume`.
+
+    Uneven slices count with the part of the body that each stands for.
+    """
+    voxels = [np.bincount(plane.ravel(), minlength=3) for plane in labels_zyx]
+    counts = np.array(voxels, np.int64).reshape(-1, 3)
+    ml = volume.voxel_ml_of_slices
     return tuple(
-        Measurement(name=VOLUME, value=round(float(n) * voxel_ml, 2), unit=MILLILITRE, segment=side)
-        for side, n in ((RIGHT, voxels[RIGHT]), (LEFT, voxels[LEFT]))
-        if n
+        Measurement(
+            name=VOLUME,
+            value=round(_weighted(counts[:, side], ml), 2),
+            unit=MILLILITRE,
+            segment=side,
+        )
+        for side in (RIGHT, LEFT)
+        if counts[:, side].any()
     )
 
 
@@ -104,7 +113,20 @@ def remarks(labels_zyx: NDArray[np.uint8]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _anatomical(labels: NDArray[np.uint8], voxel_ml: float, limits: CleanUp) -> NDArray[np.uint8]:
+def _weighted(counts: NDArray[np.int64], voxel_ml: NDArray[np.float64]) -> float:
+    """Voxels of each slice as ml; whole numbers are added first where all slices are alike."""
+    if not len(voxel_ml) or np.all(voxel_ml == voxel_ml[0]):
+        return float(counts.sum()) * float(voxel_ml[0] if len(voxel_ml) else 0.0)
+    return float(counts @ voxel_ml)
+
+
+def _ml(mask: NDArray[np.bool_], voxel_ml: NDArray[np.float64]) -> float:
+    return _weighted(np.count_nonzero(mask, axis=(1, 2)), voxel_ml)
+
+
+def _anatomical(
+    labels: NDArray[np.uint8], voxel_ml: NDArray[np.float64], limits: CleanUp
+) -> NDArray[np.uint8]:
     """Every piece on its side, or nowhere."""
     sides = {side: _pieces(labels == side, voxel_ml) for side in (RIGHT, LEFT)}
     if _mirrored(sides):
@@ -122,7 +144,7 @@ def _anatomical(labels: NDArray[np.uint8], voxel_ml: float, limits: CleanUp) -> 
     return out
 
 
-def _pieces(mask: NDArray[np.bool_], voxel_ml: float) -> _Pieces:
+def _pieces(mask: NDArray[np.bool_], voxel_ml: NDArray[np.float64]) -> _Pieces:
     joined = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
     numbers = sitk.GetArrayFromImage(joined)
     del joined
@@ -133,9 +155,14 @@ def _pieces(mask: NDArray[np.bool_], voxel_ml: float) -> _Pieces:
         sizes += voxels
         sums += x * voxels
     sizes[0] = 0
+    ml = sizes * voxel_ml[0]
+    if np.any(voxel_ml != voxel_ml[0]):
+        planes = zip(numbers, voxel_ml, strict=True)
+        ml = sum((np.bincount(p.ravel(), minlength=len(sizes)) * v for p, v in planes), 0 * ml)
+        ml[0] = 0.0
     return _Pieces(
         numbers=numbers,
-        ml=(sizes * voxel_ml).astype(np.float64),
+        ml=ml,
         centre_x=sums / np.maximum(sizes, 1),
         largest=int(sizes.argmax()),
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dicom_node.domain.errors import ToolError
+from dicom_node.domain.policy import ALLOWED, LEAST, InputPolicy, Treatment
 from dicom_node.domain.tool import Applicable, Code, NotApplicable, Segment
 
 FILE_NAME = "model.toml"
@@ -18,6 +19,7 @@ _KEYS = {
     "": {"id", "name", "version", "kind", "description", "licence", "sources"},
     "weights": {"file", "sha256"},
     "input": {"modality", "when", "window_hu"},
+    "policy": {field.name for field in fields(InputPolicy)},
     "segment": {"number", "label", "category", "type", "laterality", "rgb"},
 }
 _IMAGES_OF = {  # PS3.4 §B.5: what else has a modality (screens, dose reports) is no image of it
@@ -29,7 +31,7 @@ _IMAGES_OF = {  # PS3.4 §B.5: what else has a modality (screens, dose reports) 
         }
     ),
 }
-_TABLES = {"weights", "input", "segment"}
+_TABLES = {"weights", "input", "policy", "segment"}
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -39,7 +41,8 @@ class ModelManifest:
 
     folder: where it lies. weights_file: a name in that folder, None for a kind without weights.
     when: in the match language of routes, which series it is meant for; kept as it is written.
-    window_hu: the range that the model sees. licence: of the weights. sources: of the data.
+    window_hu: the range that the model sees. policy: what is done with a Series that is not quite
+    what it was made for. licence: of the weights. sources: of the data.
     """
 
     id: str
@@ -53,6 +56,7 @@ class ModelManifest:
     modality: str
     when: str
     window_hu: tuple[float, float]
+    policy: InputPolicy
     segments: tuple[Segment, ...]
     licence: str
     sources: tuple[str, ...]
@@ -108,10 +112,41 @@ def _manifest(table: Mapping[str, Any], folder: Path) -> ModelManifest:
         modality=_text(taken["modality"]),
         when=_text(taken["when"]),
         window_hu=(low, high),
+        policy=_policy(table.get("policy", {}), folder.name),
         segments=_segments(table.get("segment", []), folder.name),
         licence=_text(table["licence"]),
         sources=tuple(_text(s) for s in table.get("sources", [])),
     )
+
+
+def _policy(table: Mapping[str, Any], model: str) -> InputPolicy:
+    """[policy] of model.toml; what it does not say is as InputPolicy has it."""
+    given: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in ALLOWED:
+            names = [str(treatment) for treatment in ALLOWED[key]]
+            if value not in names:
+                allowed = ", ".join(f'"{name}"' for name in names)
+                raise _mistake(model, f"policy.{key} = {value!r}: allowed are {allowed}")
+            given[key] = Treatment(value)
+        elif key in LEAST:
+            kind = type(getattr(InputPolicy(), key))
+            number = kind(value) if isinstance(value, (int, kind)) else None
+            if number is None or isinstance(value, bool) or not number >= LEAST[key]:
+                words = "a whole number" if kind is int else "a number"
+                raise _mistake(
+                    model, f"policy.{key} = {value!r}: {words} from {LEAST[key]} upwards"
+                )
+            given[key] = number
+        else:
+            given[key] = _words(value, f"policy.{key}", model)
+    return InputPolicy(**given)
+
+
+def _words(value: object, path: str, model: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+        raise _mistake(model, f"{path} = {value!r}: a list of texts is needed")
+    return tuple(text.strip().upper() for text in value)
 
 
 def _segments(tables: Iterable[Mapping[str, Any]], model: str) -> tuple[Segment, ...]:
@@ -148,9 +183,13 @@ def _refuse_unknown(table: Mapping[str, Any], model: str) -> None:
         if any(not isinstance(part, dict) for part in parts):
             raise _mistake(model, f"{name} is not a table")
         found |= {(name, key) for part in parts for key in part}
-    unknown = sorted(f"{t}.{k}".lstrip(".") for t, k in found if k not in _KEYS[t])
+    unknown = sorted((t, k) for t, k in found if k not in _KEYS[t])
     if unknown:
-        raise _mistake(model, f"unknown key {', '.join(unknown)}")
+        named = ", ".join(f"{t}.{k}".lstrip(".") for t, k in unknown)
+        allowed = ", ".join(
+            sorted(_KEYS[unknown[0][0]] | (_TABLES if not unknown[0][0] else set()))
+        )
+        raise _mistake(model, f"unknown key {named}; allowed are {allowed}")
 
 
 def _text(value: object) -> str:

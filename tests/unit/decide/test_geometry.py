@@ -9,14 +9,14 @@ import pytest
 from dicom_node.decide.geometry import (
     Fault,
     NotAStack,
-    Plane,
+    Severity,
     Stack,
     hole,
-    plane_of,
     split_localizers,
     stack,
     stack_of,
 )
+from dicom_node.decide.planes import Plane, plane_of
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -122,7 +122,7 @@ def test_several_holes_are_counted() -> None:
     judged = fault(stack_of(axial(0, 3, 6, 15, 18, 24)))
     assert judged.missing == 3
     assert judged.reason == (
-        "3 planes are missing after position 6.0 mm (9.0 instead of 3.0 mm) and in 1 more places"
+        "3 planes are missing after position 6.0 mm (9.0 instead of 3.0 mm) and in 1 more place"
     )
 
 
@@ -137,6 +137,8 @@ def test_two_planes_are_too_few() -> None:
     judged = fault(stack_of(axial(0.0, 87.5)))
     assert judged.fault is Fault.TOO_FEW
     assert judged.reason == "2 planes make no stack: at least 3 are needed"
+    one = fault(stack_of(axial(0.0)))
+    assert one.reason == "1 plane makes no stack: at least 3 are needed"
 
 
 def test_no_plane_at_all_is_too_few() -> None:
@@ -167,7 +169,7 @@ def test_a_plane_pushed_aside_is_found() -> None:
     planes = axial(0, 3, 6, 9)
     planes[2] = an_image(6, ImagePositionPatient=(-190.0, -180.0, 6.0))
     judged = fault(stack_of(planes))
-    assert judged.fault is Fault.SHEAR
+    assert judged.fault is Fault.SHIFT
     assert "shifted against each other" in judged.reason
     assert "10.0 mm" in judged.reason
 
@@ -186,6 +188,7 @@ def test_two_orientations_are_no_stack() -> None:
         ({"PixelSpacing": (0.9, 0.7)}, Fault.MATRIX, "pixel spacing varies"),
         ({"FrameOfReferenceUID": "1.9"}, Fault.FRAMES_OF_REFERENCE, "2 frames of reference"),
         ({"ImagePositionPatient": None}, Fault.NO_POSITION, "1 of 4 instances cannot be placed"),
+        ({"NumberOfFrames": 5}, Fault.MULTI_FRAME, "a multi-frame object of 5 frames"),
     ],
 )
 def test_one_plane_of_another_kind_is_named(
@@ -199,7 +202,10 @@ def test_one_plane_of_another_kind_is_named(
 def test_tolerated_faults_become_findings() -> None:
     judged = stack_of(axial(0.0, 5.0, 10.0, 20.0), {Fault.HOLE})
     assert isinstance(judged, Stack)
-    assert judged.findings[0].startswith("1 plane is missing")
+    assert judged.findings[0].reason.startswith("1 plane is missing")
+    assert judged.findings[0].missing == 1
+    assert judged.has(Fault.HOLE)
+    assert not judged.has(Fault.UNEVEN)
 
 
 def test_one_plane_takes_its_thickness_for_spacing() -> None:
@@ -211,7 +217,9 @@ def test_one_plane_takes_its_thickness_for_spacing() -> None:
 def test_planes_far_apart_for_their_thickness_are_a_finding() -> None:
     judged = stack_of(axial(0, 10, 20))
     assert isinstance(judged, Stack)
-    assert judged.findings == ("planes are 10.0 mm apart but 3.0 mm thick",)
+    (finding,) = judged.findings
+    assert (finding.code, finding.severity) == (Fault.SPARSE, Severity.MINOR)
+    assert finding.reason == "planes are 10.0 mm apart but 3.0 mm thick"
 
 
 def test_stack_of_no_planes_is_too_few() -> None:
