@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dicom_node.config import mistakes
+from dicom_node.config import mistakes, secrets
 from dicom_node.config.crosschecks import cross_checks, tools_and_keywords
 from dicom_node.config.repair import repaired
 from dicom_node.config.schema import Complete, Deliver, Engine, File, Node, Receive, Results
@@ -148,12 +148,12 @@ def _config(file: File, *, base: Path, source: str) -> Config:
         engine=file.engine,
         results=file.results,
         deliver=file.deliver,
-        peers=tuple(_peer(table) for table in file.peer),
+        peers=tuple(_peer(table, base) for table in file.peer),
         routes=tuple(_route(table) for table in file.route),
     )
 
 
-def _peer(table: PeerTable) -> Peer:
+def _peer(table: PeerTable, base: Path) -> Peer:
     return Peer(
         name=table.name,
         ae_title=table.ae_title,
@@ -165,6 +165,8 @@ def _peer(table: PeerTable) -> Peer:
         release_s=table.release_s,
         quiet_s=table.quiet_s,
         give_up_s=table.give_up_s,
+        dicomweb=table.dicomweb,
+        dicomweb_token=secrets.absolute(table.dicomweb_token, base),
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from dicom_node.config.schema import File, Section
+from dicom_node.config.schema import SECRET, File, Section
 
 _KINDS: dict[object, str] = {
     int: "whole number",
@@ -99,13 +99,15 @@ def _sentence(detail: ErrorDetails, document: Mapping[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{path} is missing: {_wanted(field)}"
     value = detail["input"]
+    is_secret = field is not None and SECRET in field.metadata
+    given = "not right" if is_secret else shown(value)  # what stands there may be the secret
     if detail["type"] == "value_error":
-        return f"{path} is {shown(value)}: {detail['ctx']['error']}"
+        return f"{path} is {given}: {detail['ctx']['error']}"
     hint = ""
     if detail["type"] == "literal_error" and isinstance(value, str):
         hint = did_you_mean(value, _literals(field.annotation if field else None))
     in_list = isinstance(location[-1], int)
-    return f"{path} is {shown(value)}: {_wanted(field, in_list=in_list)}{hint}"
+    return f"{path} is {given}: {_wanted(field, in_list=in_list)}{hint}"
 
 
 def _wanted(field: FieldInfo | None, *, in_list: bool = False) -> str:

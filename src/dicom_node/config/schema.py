@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from dicom_node.config import secrets
 from dicom_node.decide import completeness, match, retry
 from dicom_node.domain.identifiers import is_ae_title, is_uid
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 
 
@@ -73,6 +75,18 @@ def _device(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    if value and not _URL.fullmatch(value):
+        raise ValueError("a URL such as https://pacs/dicom-web is wanted, without ? and #")
+    return value
+
+
+def _secret(value: str) -> str:
+    if value and not secrets.is_reference(value):
+        raise ValueError("a secret does not stand here: env:NAME or file:PATH is wanted")
+    return value
+
+
 # the text in each: what a value is called, in messages and in docs/configuration.md
 AeTitle = Annotated[str, AfterValidator(_ae_title), "AE title"]
 Name = Annotated[str, AfterValidator(_name), "name"]
@@ -81,6 +95,9 @@ Network = Annotated[str, AfterValidator(_network), "address or network"]
 Uid = Annotated[str, AfterValidator(_uid), "UID"]
 When = Annotated[str, AfterValidator(_when), "expression"]
 Device = Annotated[str, AfterValidator(_device), "auto, cpu, cuda or cuda:N"]
+Url = Annotated[str, AfterValidator(_url), "http or https URL"]
+SECRET = "env:NAME or file:PATH"  # noqa: S105  # says where one stands
+Secret = Annotated[str, AfterValidator(_secret), SECRET]
 Folder = Annotated[Path, BeforeValidator(_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
@@ -294,6 +311,14 @@ class Peer(Section):
     )
     give_up_s: Seconds | None = Field(
         default=None, description="For Series that it sends: instead of `complete.give_up_s`."
+    )
+    dicomweb: Url = Field(
+        default="",
+        description="Base URL of its DICOMweb services, such as `https://pacs/dicom-web`: then it "
+        "is asked by QIDO-RS how many instances it has, and not by C-FIND.",
+    )
+    dicomweb_token: Secret = Field(
+        default="", description="Where the bearer token for it stands: `env:NAME` or `file:PATH`."
     )
 
 

@@ -16,6 +16,7 @@ class Peer:
     """Another Application Entity, as configured or as named on the command line.
 
     release_s, quiet_s, give_up_s: its own patience for what it sends; None is that of the node.
+    dicomweb: base URL of its DICOMweb services (PS3.18); dicomweb_token: where its token stands.
     """
 
     name: str
@@ -28,6 +29,13 @@ class Peer:
     release_s: float | None = None
     quiet_s: float | None = None
     give_up_s: float | None = None
+    dicomweb: str = ""
+    dicomweb_token: str = ""
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether it can say what it has: by C-FIND, or by QIDO-RS."""
+        return "query" in self.offers or bool(self.dicomweb)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

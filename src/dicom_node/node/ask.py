@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dicom_node.dimse.scu import Timeouts, find
+from dicom_node.config.secrets import reveal
+from dicom_node.dimse.holdings import Learned, count_series
+from dicom_node.dimse.scu import Timeouts
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import PeerError
+from dicom_node.domain.errors import ConfigurationError, PeerError
 from dicom_node.domain.records import Association, Peer, Series
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.web.qido import Service, count_instances
 
 Count = Callable[[Peer, Series], tuple[int | None, str]]
 """count(peer, series) -> how many the peer has (None: it cannot say), and how that is known."""
@@ -70,34 +73,41 @@ class Asker:
 
 
 def counter(ae_title: str, timeouts: Timeouts) -> Count:
-    """C-FIND as `ae_title`: Number of Series Related Instances (0020,1209), else the instances."""
+    """Asks by QIDO-RS where the peer has DICOMweb, else by C-FIND as `ae_title`."""
 
     def count(peer: Peer, series: Series) -> tuple[int | None, str]:
-        keys = {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid}
-        asked = {**keys, "NumberOfSeriesRelatedInstances": ""}
         try:
-            found = find(
-                peer=peer, calling_ae=ae_title, level="SERIES", keys=asked, timeouts=timeouts
-            )
-            if not found.outcome.succeeded:
-                return None, f"{peer.name} could not be asked: {found.outcome.detail}"
-            if not found.matches:
-                return None, f"{peer.name} does not know the Series"
-            said = found.matches[0].get("NumberOfSeriesRelatedInstances")
-            if isinstance(said, int):
-                return said, f"{peer.name} has {said} (C-FIND)"
-            images = find(
-                peer=peer,
-                calling_ae=ae_title,
-                level="IMAGE",
-                keys={**keys, "SOPInstanceUID": ""},
-                timeouts=timeouts,
-            )
-        except PeerError as error:
+            if peer.dicomweb:
+                return _by_qido(peer, series, timeouts.answer_s)
+            return _by_find(peer, series, ae_title, timeouts)
+        except (PeerError, ConfigurationError) as error:
             return None, f"{peer.name} could not be asked: {error}"
-        if not images.outcome.succeeded or images.cut:
-            return None, f"{peer.name} does not say how many it has"
-        uids = {match.get("SOPInstanceUID") for match in images.matches}
-        return len(uids), f"{peer.name} lists {len(uids)} (C-FIND)"
 
     return count
+
+
+def _by_qido(peer: Peer, series: Series, timeout_s: float) -> tuple[int | None, str]:
+    service = Service(url=peer.dicomweb, token=reveal(peer.dicomweb_token), timeout_s=timeout_s)
+    count = count_instances(service, study_uid=series.study_uid, series_uid=series.series_uid)
+    if count is None:
+        return None, f"{peer.name} does not know the Series (QIDO-RS)"
+    return count, f"{peer.name} has {count} (QIDO-RS)"
+
+
+def _by_find(
+    peer: Peer, series: Series, ae_title: str, timeouts: Timeouts
+) -> tuple[int | None, str]:
+    counted = count_series(
+        peer=peer,
+        calling_ae=ae_title,
+        study_uid=series.study_uid,
+        series_uid=series.series_uid,
+        timeouts=timeouts,
+    )
+    if counted.count is None and not counted.outcome.succeeded:
+        return None, f"{peer.name} could not be asked: {counted.outcome.detail}"
+    if counted.count is None:
+        return None, f"{peer.name} does not say how many it has (C-FIND)"
+    if counted.how is Learned.COUNTED:
+        return counted.count, f"{peer.name} lists {counted.count} (C-FIND)"
+    return counted.count, f"{peer.name} has {counted.count} (C-FIND)"

@@ -104,7 +104,7 @@ class Assembler:
         return resolve_sender(sender, self.peers)
 
     def _asks(self, source: Peer | None) -> bool:
-        return self.ask_source and source is not None and "query" in source.offers
+        return self.ask_source and source is not None and source.can_be_asked
 
     def _routed(
         self,
