@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dicom_node.catalog import fold_steps
+from dicom_node.catalog.fold_keeping import HANDLERS as KEEPING
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Instance
@@ -16,6 +17,7 @@ from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 NEW = "new"
 REPEATED = "repeated"
 CONFLICT = "conflict"
+PURGED = "purged"
 
 _AT_ONCE = 0.0  # an operator's clock need not be that of the node
 _BETWEEN_IMAGES_S = 1.0
@@ -23,7 +25,8 @@ _WAIT_MAX_S = 86400.0  # a delivery that is due later than that waits for a cloc
 
 
 def fold(db: sqlite3.Connection, event: e.Event, number: int) -> str:
-    """Apply one event. Returns what became of it: NEW, REPEATED or CONFLICT for an instance."""
+    """Apply one event. Returns what became of it, for an instance: NEW, REPEATED, CONFLICT, or
+    PURGED, which is a repetition or a conflict whose file had been removed."""
     handler = _HANDLERS.get(type(event))
     return handler(db, event, number) or "" if handler else ""
 
@@ -48,8 +51,14 @@ def _node_started(db: sqlite3.Connection, event: e.NodeStarted, number: int) -> 
         (event.at, StepState.SCHEDULED),
     )
     db.execute(
-        "UPDATE delivery SET due_at = ?1 WHERE state IN (?2, ?3) AND due_at > ?1 + ?4",
-        (event.at, DeliveryState.QUEUED, DeliveryState.DEFERRED, _WAIT_MAX_S),
+        "UPDATE delivery SET due_at = ?1 WHERE state IN (?2, ?3, ?4) AND due_at > ?1 + ?5",
+        (
+            event.at,
+            DeliveryState.QUEUED,
+            DeliveryState.DEFERRED,
+            DeliveryState.SENT,
+            _WAIT_MAX_S,
+        ),
     )
     db.execute(
         "UPDATE step SET state = ?, due_at = ?, lease_until = NULL, performer = NULL, "
@@ -92,14 +101,14 @@ def _association_ended(db: sqlite3.Connection, event: e.AssociationEnded, number
 def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: int) -> str:
     i = event.instance
     known = db.execute(
-        "SELECT sha256, series_uid FROM instance WHERE sop_instance_uid = ?", (i.sop_instance_uid,)
+        "SELECT sha256, series_uid, path FROM instance WHERE sop_instance_uid = ?",
+        (i.sop_instance_uid,),
     ).fetchone()
     if known is not None:
         if known["sha256"] != i.sha256:
-            _kept_apart(db, i, known["series_uid"])
-            return CONFLICT
+            return _kept_apart(db, i, known["series_uid"])
         _contribute(db, known["series_uid"], i.association)
-        return REPEATED
+        return REPEATED if known["path"] else PURGED
     db.execute(
         "INSERT INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -143,8 +152,12 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
     return NEW
 
 
-def _kept_apart(db: sqlite3.Connection, i: Instance, series_uid: str) -> None:
+def _kept_apart(db: sqlite3.Connection, i: Instance, series_uid: str) -> str:
     """The first stays the instance; the other bytes are remembered beside it."""
+    known = db.execute(
+        "SELECT path FROM conflict WHERE sop_instance_uid = ? AND sha256 = ?",
+        (i.sop_instance_uid, i.sha256),
+    ).fetchone()
     added = db.execute(
         "INSERT INTO conflict VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
@@ -154,6 +167,7 @@ def _kept_apart(db: sqlite3.Connection, i: Instance, series_uid: str) -> None:
     db.execute(
         "UPDATE series SET conflicts = conflicts + ? WHERE series_uid = ?", (added, series_uid)
     )
+    return CONFLICT if known is None or known["path"] else PURGED
 
 
 def _contribute(db: sqlite3.Connection, series_uid: str, association: int) -> None:
@@ -251,7 +265,11 @@ def _result_stored(db: sqlite3.Connection, event: e.ResultStored, number: int) -
     fold_steps.replaced(db, r)
     db.execute(
         "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (sop_instance_uid) DO UPDATE SET step_id = excluded.step_id WHERE step_id = 0",
+        "ON CONFLICT (sop_instance_uid) DO UPDATE SET "
+        "step_id = CASE step_id WHEN 0 THEN excluded.step_id ELSE step_id END, "
+        "path = CASE path WHEN '' THEN excluded.path ELSE path END, "  # it had been removed
+        "size = CASE path WHEN '' THEN excluded.size ELSE size END, "
+        "sha256 = CASE path WHEN '' THEN excluded.sha256 ELSE sha256 END",
         (
             r.sop_instance_uid, r.sop_class_uid, r.transfer_syntax_uid, r.series_uid, r.study_uid,
             r.step_id, r.source_series_uid, r.tool_id, r.tool_version, r.kind, r.path, r.size,
@@ -283,7 +301,7 @@ def _delivery_ended(db: sqlite3.Connection, event: e.DeliveryEnded, number: int)
     sent_at = event.at if event.state is DeliveryState.SENT else None
     db.execute(
         "UPDATE delivery SET state = ?, status = ?, reason = ?, due_at = ?, "
-        "sent_at = coalesce(?, sent_at) WHERE delivery_id = ?",
+        "sent_at = coalesce(?, sent_at), ask = '', tries = 0 WHERE delivery_id = ?",
         (event.state, event.status, event.reason, event.due_at, sent_at, event.delivery_id),
     )
 
@@ -291,7 +309,7 @@ def _delivery_ended(db: sqlite3.Connection, event: e.DeliveryEnded, number: int)
 def _delivery_reset(db: sqlite3.Connection, event: e.DeliveryReset, number: int) -> None:
     del number
     db.execute(
-        "UPDATE delivery SET state = ?, due_at = ?, attempt = 0, created_at = ?, "
+        "UPDATE delivery SET state = ?, due_at = ?, attempt = 0, returns = 0, created_at = ?, "
         "reason = 'asked for by an operator' WHERE delivery_id = ?",
         (DeliveryState.QUEUED, _AT_ONCE, event.at, event.delivery_id),
     )
@@ -313,4 +331,5 @@ _HANDLERS: dict[type, Callable[[sqlite3.Connection, Any, int], str | None]] = {
     e.DeliveryClaimed: _delivery_claimed,
     e.DeliveryEnded: _delivery_ended,
     e.DeliveryReset: _delivery_reset,
+    **KEEPING,
 }

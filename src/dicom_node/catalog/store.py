@@ -14,9 +14,11 @@ from dicom_node.catalog.attention import Attention
 from dicom_node.catalog.damage import Damage
 from dicom_node.catalog.fold import fold
 from dicom_node.catalog.inventory import Inventory
+from dicom_node.catalog.keeping import Keeping
 from dicom_node.catalog.schema import connect
 from dicom_node.catalog.supersession import Supersession
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogDamaged, CatalogError
 from dicom_node.domain.records import Delivery, Result, Step
 
@@ -47,8 +49,9 @@ class Catalog:
         self._queue_lock = threading.Lock()
         self.views = views.Views(self._db, self._lock, self._damage)
         self.files = Inventory(self.views.rows)
-        self.attention = Attention(self.views.rows)
         self.supersession = Supersession(self.views.rows)
+        self.attention = Attention(self.views.rows)
+        self.keeping = Keeping(self.views.rows)
 
     def close(self) -> None:
         """Close the connection; what was committed stays."""
@@ -58,7 +61,8 @@ class Catalog:
     def commit(self, *events: e.Event) -> list[str]:
         """Append the events and fold them, all or none, durable on return.
 
-        Returns what became of each: "new", "repeated" or "conflict" for InstanceArrived, else "".
+        Returns what became of each: "new", "repeated", "conflict" or "purged" for InstanceArrived,
+        else "".
         Raises CatalogError (an illegal transition, a full or failing disk): nothing was changed.
         Raises CatalogDamaged ever after damage was met, here or by another process.
         """
@@ -120,7 +124,7 @@ class Catalog:
         )
         return fold(self._db, event, int(cursor.lastrowid or 0))
 
-    def _subject(self, event: e.Event) -> tuple[str, str]:  # noqa: PLR0911  # one line a kind
+    def _subject(self, event: e.Event) -> tuple[str, str]:  # noqa: C901, PLR0911, PLR0912  # a table
         """What the event is about, and the Series it belongs to."""
         match event:
             case e.InstanceArrived(instance=i):
@@ -152,7 +156,18 @@ class Catalog:
                 return f"association {event.number}", ""
             case e.AssociationRejected():
                 return event.calling_ae, ""
-            case e.NodeStarted():
+            case k.ProofAwaited() | k.DeliveryConfirmed():
+                return self.views.result_of_delivery(event.delivery_id)
+            case (
+                k.CommitmentRequested() | k.CommitmentReported() | k.CommitmentAsked()
+                | k.CommitmentJudged() | k.CommitmentReportEnded()
+            ):  # fmt: skip
+                return event.transaction_uid, ""
+            case k.InstanceRestored():
+                return event.sop_instance_uid, event.series_uid
+            case k.SeriesPromised() | k.SeriesPurged() | k.FilesRemoved():
+                return event.series_uid, event.series_uid
+            case e.NodeStarted() | k.PressureChanged():
                 return "node", ""
 
     def claim_step(

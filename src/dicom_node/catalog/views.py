@@ -109,7 +109,7 @@ class Views:
             "SELECT path FROM instance UNION SELECT path FROM result "
             "UNION SELECT path FROM conflict"
         )
-        return {row["path"] for row in rows}
+        return {row["path"] for row in rows} - {""}
 
     def path_known(self, path: str) -> bool:
         """Whether an instance or a result lies at this path."""
@@ -198,12 +198,12 @@ class Views:
             "SELECT * FROM result WHERE source_series_uid = ? ORDER BY created_at",
             source_series_uid,
         )
-        return [_result(row) for row in rows]
+        return [result_of(row) for row in rows]
 
     def result(self, sop_instance_uid: str) -> Result | None:
         """One result."""
         row = self._row("SELECT * FROM result WHERE sop_instance_uid = ?", sop_instance_uid)
-        return _result(row) if row else None
+        return result_of(row) if row else None
 
     def is_own_series(self, series_uid: str) -> bool:
         """Whether the Series is one that this node made."""
@@ -231,7 +231,7 @@ class Views:
         rows = self._rows(
             "SELECT * FROM delivery WHERE result_uid = ? ORDER BY delivery_id", result_uid
         )
-        return [_delivery(row) for row in rows]
+        return [delivery_of(row) for row in rows]
 
     def due_deliveries(
         self, now: float, limit: int, busy: frozenset[str]
@@ -247,7 +247,7 @@ class Views:
         )
         free = [row for row in rows if row["destination"] not in busy]
         mine = [row for row in free if row["destination"] == free[0]["destination"]][:limit]
-        pairs = ((_delivery(row), self.result(row["result_uid"])) for row in mine)
+        pairs = ((delivery_of(row), self.result(row["result_uid"])) for row in mine)
         return [(delivery, result) for delivery, result in pairs if result is not None]
 
     def next_delivery_due(self) -> float | None:
@@ -335,13 +335,15 @@ def _step(row: sqlite3.Row) -> Step:
     return Step(**fields)
 
 
-def _result(row: sqlite3.Row) -> Result:
+def result_of(row: sqlite3.Row) -> Result:
+    """A row of `result`."""
     fields = dict(row)
     fields["summary"] = json.loads(fields["summary"])
     return Result(**fields)
 
 
-def _delivery(row: sqlite3.Row) -> Delivery:
+def delivery_of(row: sqlite3.Row) -> Delivery:
+    """A row of `delivery`."""
     return Delivery(
         delivery_id=row["delivery_id"],
         result_uid=row["result_uid"],
@@ -353,4 +355,8 @@ def _delivery(row: sqlite3.Row) -> Delivery:
         status=row["status"],
         reason=row["reason"],
         sent_at=row["sent_at"],
+        ask=row["ask"],
+        tries=row["tries"],
+        returns=row["returns"],
+        transaction_uid=row["transaction_uid"],
     )

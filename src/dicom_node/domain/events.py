@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dicom_node.domain import keeping as k
 from dicom_node.domain.records import Delivery, Instance, Result, Step
 from dicom_node.domain.states import DeliveryState, SeriesState
 
@@ -318,4 +319,5 @@ Event = (
     | DeliveryWithdrawn
     | RejectionOwed
     | DeliveryReset
+    | k.Keeping
 )

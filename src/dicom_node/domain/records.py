@@ -95,7 +95,8 @@ class Series:
     ask_at: since when its source is to be asked for its count; None if it is not. source_count:
     what it said, None if it could not say; source_at: when it was asked; source: who, and how it
     was learned or why not. released: an operator has declared it whole. held_from: its state
-    before it was HELD, else "". conflicts: objects kept apart, see Conflict.
+    before it was HELD, else "". conflicts: objects kept apart, see Conflict. purged_at: since when
+    its files are gone. promised_at: when a peer was last promised that it is kept.
     """
 
     series_uid: str
@@ -118,6 +119,8 @@ class Series:
     released: bool = False
     held_from: str = ""
     conflicts: int = 0
+    purged_at: float | None = None
+    promised_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +187,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One result, owed to one peer."""
+    """One result, owed to one peer.
+
+    ask, tries, returns: how the peer is asked for proof next ("commit", "query", or "" if it was
+    not asked yet), how often it could not be asked, how often it lacked what it was sent.
+    transaction_uid: of the last commitment that it was asked for.
+    """
 
     delivery_id: int
     result_uid: str
@@ -196,3 +204,7 @@ class Delivery:
     status: int | None = None
     reason: str = ""
     sent_at: float | None = None
+    ask: str = ""
+    tries: int = 0
+    returns: int = 0
+    transaction_uid: str = ""

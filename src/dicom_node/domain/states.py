@@ -67,12 +67,15 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     # back to DEFERRED without an answer is the sender that died: the object is sent again
     _D.SENDING: frozenset({_D.SENT, _D.DEFERRED, _D.PARKED, _D.DEAD}),
     # back to DEFERRED is the peer that says, when asked, that it does not have the object
-    _D.SENT: frozenset({_D.COMMITTED, _D.VERIFIED, _D.UNCONFIRMED, _D.DEFERRED, _D.QUEUED}),
+    _D.SENT: frozenset(
+        {_D.COMMITTED, _D.VERIFIED, _D.UNCONFIRMED, _D.DEFERRED, _D.PARKED, _D.QUEUED}
+    ),
     _D.COMMITTED: frozenset(),
-    _D.VERIFIED: frozenset({_D.COMMITTED, _D.QUEUED}),
-    _D.UNCONFIRMED: frozenset({_D.COMMITTED, _D.VERIFIED, _D.DEFERRED, _D.QUEUED}),
-    _D.DEFERRED: frozenset({_D.SENDING, _D.QUEUED, _D.DEAD, _D.WITHDRAWN}),
-    _D.PARKED: frozenset({_D.QUEUED, _D.DEAD, _D.WITHDRAWN}),
-    _D.DEAD: frozenset({_D.QUEUED, _D.WITHDRAWN}),
+    _D.VERIFIED: frozenset({_D.COMMITTED, _D.DEFERRED, _D.PARKED, _D.QUEUED}),
+    _D.UNCONFIRMED: frozenset({_D.COMMITTED, _D.VERIFIED, _D.DEFERRED, _D.PARKED, _D.QUEUED}),
+    # to COMMITTED is the report that comes late: the peer has it after all
+    _D.DEFERRED: frozenset({_D.SENDING, _D.QUEUED, _D.COMMITTED, _D.DEAD, _D.WITHDRAWN}),
+    _D.PARKED: frozenset({_D.QUEUED, _D.COMMITTED, _D.DEAD, _D.WITHDRAWN}),
+    _D.DEAD: frozenset({_D.QUEUED, _D.COMMITTED, _D.WITHDRAWN}),
     _D.WITHDRAWN: frozenset(),
 }
