@@ -142,7 +142,7 @@ def new_series(seed: str, number: int, **header: Any) -> list[Dataset]:
 
 
 def data_set_digest(file: bytes) -> str:
-    """SHA-256 of a Part 10 file behind its File Meta Information (PS3.10 §7.1); "" if it is none."""
+    """SHA-256 of a Part 10 file behind its File Meta Information (PS3.10 §7.1); "" for another."""
     if file[128:132] != b"DICM":
         return ""
     return hashlib.sha256(file[144 + int.from_bytes(file[140:144], "little") :]).hexdigest()
@@ -313,7 +313,8 @@ class Life:
         self.plan_file = folder / "plan.json"
         self.sent: list[Sent] = []
         self.process: subprocess.Popen[bytes] | None = None
-        self._before = Counter(destination.received())
+        self._before = set(destination.received())
+        self._wrapped = False
         (folder / "models" / "lung-threshold").mkdir(parents=True)
         (folder / "models" / "lung-threshold" / "model.toml").write_text(MODEL)
         defaults = {"min_free_gib": 0, "max_attempts": 100, "answer_s": 20}
@@ -333,10 +334,11 @@ class Life:
     # --- the process
 
     def start(
-        self, plan: Mapping[str, object] | None = None, *, wrapper: Sequence[str] = ()
+        self, plan: Mapping[str, object] | None = None, *, wrapper: Sequence[object] = ()
     ) -> None:
-        """`dicom-node serve` itself, or with a plan of where to be killed."""
+        """`dicom-node serve` itself, or with a plan of where to be killed; wrapper: runs it."""
         Path(f"{self.plan_file}.fired").unlink(missing_ok=True)
+        self._wrapped = bool(wrapper)
         command = [sys.executable, "-m", "dicom_node.cli.main"]
         if plan is not None:
             self.plan_file.write_text(json.dumps(plan))
@@ -345,12 +347,20 @@ class Life:
             log.write(f"\n=== {json.dumps(plan)}\n".encode())
             log.flush()
             self.process = subprocess.Popen(
-                [*wrapper, *command, "serve", "--config", str(self.config)],
+                [*map(str, wrapper), *command, "serve", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env={**os.environ, "PYTHONFAULTHANDLER": "1"},
             )
+
+    def pid(self) -> int:
+        """The node's own: with a wrapper, that of its child."""
+        assert self.process is not None
+        known = self.process.pid
+        if not self._wrapped:
+            return known
+        return int(Path(f"/proc/{known}/task/{known}/children").read_text().split()[0])
 
     def dead(self) -> bool:
         return self.process is None or self.process.poll() is not None
@@ -387,11 +397,11 @@ class Life:
     def stop(self) -> None:
         """Ended in order, by SIGTERM."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        os.kill(self.pid(), signal.SIGTERM)
         try:
             assert self.process.wait(PATIENCE_S) == 0, self.told()
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)  # it tells where its threads are
+            os.kill(self.pid(), signal.SIGABRT)  # it tells where its threads are
             self.process.wait(20)
             raise AssertionError(f"it did not end when told to\n{self.told()}") from None
         self.performers_gone()

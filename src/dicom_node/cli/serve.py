@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-import threading
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -27,15 +29,28 @@ def serve(config_path: Path | None, log_json: bool, verbose: bool) -> None:
     log.configure(json_lines=log_json, verbose=verbose)
     path = config_path or find()
     config = load(path)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    node = start(config, config_path=path)
-    if not log_json:
-        console().print(start_table(node))
-    while not stop.wait(3600):
-        pass
-    node.stop()
+    with _told_to_end() as told:
+        node = start(config, config_path=path)
+        if not log_json:
+            console().print(start_table(node))
+        told.recv(1)
+        node.stop()
+
+
+@contextmanager
+def _told_to_end() -> Iterator[socket.socket]:
+    """A socket that has something to read after SIGTERM or Ctrl-C, whichever thread got the signal.
+
+    A handler in Python runs when the main thread wakes, and a signal wakes only its own thread.
+    """
+    told, tells = socket.socketpair()
+    tells.setblocking(False)
+    with told, tells:
+        before = signal.set_wakeup_fd(tells.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        yield told
+        signal.set_wakeup_fd(before)
 
 
 def start_table(node: RunningNode) -> Table:

@@ -1,0 +1,28 @@
+"""Told to end, the node ends, whichever of its threads the system gives the signal to."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults.harness import Life, wait_until
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_another_than_the_main_thread_gets_ends_the_node(
+    new_life: Callable[..., Life], pacs, number: signal.Signals
+):
+    life = new_life(pacs)
+    life.start()
+    life.ready()
+    life.sending(life.add_series()).join(60)
+    wait_until(life.all_delivered, f"the result comes\n{life.told()}")
+    threads = [int(path.name) for path in Path(f"/proc/{life.pid()}/task").iterdir()]
+    os.kill(max(threads), number)  # Linux gives it to the thread of that number, if it can
+    assert life.process.wait(60) == 0, life.told()
+    life.performers_gone()
