@@ -175,7 +175,7 @@ def test_a_permanent_refusal_waits_for_a_person_and_retry_sends_again(start_node
     node.wait(lambda: "PARKED" in node.why(uid))
     assert "0xA900" in node.why(uid) or "A900" in "".join(x.text for x in node.story(uid).lines)
     done = CliRunner().invoke(retry, [uid, "--config", str(node.config_path)])
-    assert "1 deliveries" in done.output
+    assert "1 delivery: due again" in done.output
     assert pacs.wait_for(1, 60)
     node.wait(lambda: "pacs has it" in node.why(uid))
 

@@ -103,8 +103,8 @@ class _Weighed:
 def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
     """The verdict on a Series at the time `now`. Judging twice gives the same."""
     if evidence.released:
-        reasons = (_counted(evidence), "an operator released it")
-        return Verdict(state=SeriesState.COMPLETE, reasons=reasons)
+        released = (_counted(evidence), "an operator released it")
+        return Verdict(state=SeriesState.COMPLETE, reasons=released)
     weighed = _weigh(evidence, policy)
     if not weighed.patience_s:
         return Verdict(state=SeriesState.COMPLETE, reasons=weighed.reasons)
