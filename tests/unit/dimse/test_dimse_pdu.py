@@ -12,14 +12,24 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.filewriter import write_file_meta_info
 from pynetdicom import build_context
-from pynetdicom.dimse_messages import C_ECHO_RSP, C_STORE_RSP
-from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP, P_DATA_TF
+from pynetdicom.dimse_messages import C_ECHO_RSP, C_STORE_RSP, N_ACTION_RQ, N_EVENT_REPORT_RQ
+from pynetdicom.pdu import (
+    A_ABORT_RQ,
+    A_ASSOCIATE_AC,
+    A_ASSOCIATE_RJ,
+    A_ASSOCIATE_RQ,
+    A_RELEASE_RP,
+    A_RELEASE_RQ,
+    P_DATA_TF,
+)
 from pynetdicom.presentation import negotiate_as_acceptor
 
 from dicom_node.dimse import contexts, pdu, status
 from dicom_node.dimse.command import (
     Response,
     decode_command,
+    encode_action,
+    encode_event_report,
     encode_message,
     encode_response,
 )
@@ -143,6 +153,9 @@ def test_rejections_aborts_and_releases_are_read_by_pynetdicom() -> None:
     release = A_RELEASE_RP()
     release.decode(pdu.encode_release_rp())
     assert release.encode() == pdu.encode_release_rp()
+    asked = A_RELEASE_RQ()
+    asked.decode(pdu.encode_release_rq())
+    assert asked.encode() == pdu.encode_release_rq()
 
 
 def test_unknown_items_are_ignored(wire: SimpleNamespace) -> None:
@@ -320,3 +333,91 @@ def test_statuses_and_rejections_have_words() -> None:
     assert all(words and place.startswith("PS3.") for words, place in status.MEANINGS.values())
     assert status.rejection_words(status.CALLED_AE_UNKNOWN).startswith("rejected for good: called")
     assert status.rejection_words(status.LOCAL_LIMIT_EXCEEDED).startswith("rejected for now")
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(proposals=proposals, roles=role_items, max_pdu=st.sampled_from([0, 4096, 2**32 - 1]))
+def test_our_request_is_read_by_pynetdicom_and_its_answer_by_us(
+    proposals: list[tuple[str, list[str]]], roles: dict[str, tuple[bool, bool]], max_pdu: int
+) -> None:
+    raw = pdu.encode_associate_rq(
+        called_ae="PACS",
+        calling_ae="DICOMNODE",
+        contexts=[
+            pdu.ProposedContext(
+                context_id=2 * number + 1,
+                abstract_syntax=abstract,
+                transfer_syntaxes=tuple(transfer),
+            )
+            for number, (abstract, transfer) in enumerate(proposals)
+        ],
+        roles={uid: pdu.Roles(scu=scu, scp=scp) for uid, (scu, scp) in roles.items()},
+        max_pdu=max_pdu,
+        implementation=(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
+    )
+    theirs = A_ASSOCIATE_RQ()
+    theirs.decode(raw)
+    primitive = theirs.to_primitive()
+    assert (primitive.called_ae_title, primitive.calling_ae_title) == ("PACS", "DICOMNODE")
+    read = primitive.presentation_context_definition_list
+    assert [(c.abstract_syntax, c.transfer_syntax) for c in read] == proposals
+    assert primitive.maximum_length_received == max_pdu
+    assert {
+        uid: (bool(item.scu_role), bool(item.scp_role))
+        for uid, item in theirs.user_information.role_selection.items()
+    } == roles
+    request = decoded(raw)
+    table = contexts.answerable(contexts.acceptor_contexts())
+    answered, our_roles = contexts.answer(request, table)
+    answer = A_ASSOCIATE_AC()
+    answer.decode(
+        pdu.encode_associate_ac(
+            echoed=request.echoed,
+            contexts=answered,
+            roles=our_roles,
+            max_pdu=max_pdu,
+            implementation=("1.2.3", "OTHER"),
+        )
+    )
+    again = pdu.decode_associate_ac(answer.encode()[6:])
+    assert again.contexts == {c.context_id: (c.result, c.transfer_syntax) for c in answered}
+    assert (again.max_pdu, again.roles) == (max_pdu, our_roles)
+
+
+def test_an_answer_that_lost_its_end_is_refused_or_lacks_items() -> None:
+    context = pdu.AnsweredContext(
+        context_id=1, result=0, abstract_syntax=CT, transfer_syntax=contexts.EXPLICIT_LITTLE
+    )
+    body = pdu.encode_associate_ac(
+        echoed=bytes(64), contexts=[context], roles={}, max_pdu=0, implementation=("1.2", "X")
+    )[6:]
+    whole = pdu.decode_associate_ac(body)
+    assert whole.contexts == {1: (0, contexts.EXPLICIT_LITTLE)}
+    for end in range(len(body)):
+        try:
+            cut = pdu.decode_associate_ac(body[:end])
+        except ProtocolError:
+            continue
+        assert cut != whole  # it ends between two items
+
+
+@pytest.mark.parametrize("max_pdu", [0, 7, 64, 16384])
+def test_requests_of_storage_commitment_are_read_by_pynetdicom(max_pdu: int) -> None:
+    named = {"message_id": 7, "sop_class": contexts.STORAGE_COMMITMENT, "sop_instance": "1.2.3"}
+    data = bytes(range(256)) * 3
+    action = read_by_pynetdicom(
+        encode_message(encode_action(action_type=1, **named), 1, max_pdu, data), N_ACTION_RQ()
+    )
+    assert (action.MessageID, action.ActionTypeID) == (7, 1)
+    assert action.RequestedSOPClassUID == contexts.STORAGE_COMMITMENT
+    assert action.RequestedSOPInstanceUID == "1.2.3"
+    assert action.ActionInformation.getvalue() == data
+    event = read_by_pynetdicom(
+        encode_message(encode_event_report(event_type=2, **named), 1, max_pdu, data),
+        N_EVENT_REPORT_RQ(),
+    )
+    assert (event.MessageID, event.EventTypeID) == (7, 2)
+    assert event.AffectedSOPClassUID == contexts.STORAGE_COMMITMENT
+    assert event.EventInformation.getvalue() == data

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from dicom_node.dimse import pdu, status
 from dicom_node.dimse.message import Assembler, CommandSet, DataSetPart
 from dicom_node.dimse.pdu import ProtocolError
-from dicom_node.dimse.stream import Aborted, Associate, Fragment, Release, Stream
+from dicom_node.dimse.stream import (
+    Aborted,
+    Accepted,
+    Associate,
+    Fragment,
+    Rejected,
+    Release,
+    Released,
+    Stream,
+)
 
 RELEASE = bytes([5, 0, 0, 0, 0, 4, 0, 0, 0, 0])
 
@@ -230,3 +239,46 @@ def test_any_bytes_give_events_or_a_protocol_error_and_nothing_else(
                 pdu.decode_associate_rq(event.body)
             elif isinstance(event, Fragment):
                 assembler.take(event)
+
+
+PDUS = {
+    pdu.ASSOCIATE_RQ: struct.pack(">BxI", 1, 4) + bytes(4),
+    pdu.ASSOCIATE_AC: struct.pack(">BxI", 2, 4) + bytes(4),
+    pdu.ASSOCIATE_RJ: struct.pack(">BxI", 3, 4) + bytes((0, 2, 3, 1)),
+    pdu.P_DATA: struct.pack(">BxIIBB", 4, 6, 2, 1, 2),
+    pdu.RELEASE_RQ: RELEASE,
+    pdu.RELEASE_RP: pdu.encode_release_rp(),
+    pdu.ABORT: pdu.encode_abort(status.INVALID_PARAMETER),
+}
+
+
+@pytest.mark.parametrize("requestor", [True, False])
+@pytest.mark.parametrize("established", [True, False])
+@pytest.mark.parametrize("kind", PDUS)
+def test_each_side_hears_what_the_other_may_say_and_nothing_else(
+    requestor: bool, established: bool, kind: int
+) -> None:
+    may = {
+        (False, False): {pdu.ASSOCIATE_RQ: Associate(bytes(4))},
+        (True, False): {
+            pdu.ASSOCIATE_AC: Accepted(bytes(4)),
+            pdu.ASSOCIATE_RJ: Rejected(status.TEMPORARY_CONGESTION),
+        },
+        (False, True): {
+            pdu.P_DATA: Fragment(1, False, True, memoryview(b"")),
+            pdu.RELEASE_RQ: Release(),
+        },
+        (True, True): {
+            pdu.P_DATA: Fragment(1, False, True, memoryview(b"")),
+            pdu.RELEASE_RQ: Release(),
+            pdu.RELEASE_RP: Released(),
+        },
+    }[requestor, established] | {pdu.ABORT: Aborted(status.INVALID_PARAMETER)}
+    stream = Stream(associate_bytes=4, pdu_bytes=6, requestor=requestor)
+    stream.established = established
+    if kind in may:
+        assert list(stream.feed(memoryview(PDUS[kind]))) == [may[kind]]
+        return
+    with pytest.raises(ProtocolError) as refused:
+        list(stream.feed(memoryview(PDUS[kind])))
+    assert refused.value.abort == status.UNEXPECTED_PDU
