@@ -42,6 +42,7 @@ from dicom_node.domain.identifiers import (
 )
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
+TABLE = contexts.answerable(contexts.acceptor_contexts())
 SYNTAXES = [*contexts.UNCOMPRESSED, contexts.DEFLATED, contexts.LOSSLESS[0], contexts.LOSSY[0]]
 
 uids = st.from_regex(r"[1-9][0-9]{0,5}(\.[1-9][0-9]{0,5}){1,8}", fullmatch=True)
@@ -92,7 +93,7 @@ def test_contexts_and_roles_are_answered_as_pynetdicom_answers_them(
 ) -> None:
     ours, our_roles = contexts.answer(
         decoded(wire.associate_rq(contexts=proposals, roles=roles)),
-        contexts.answerable(contexts.acceptor_contexts()),
+        TABLE,
     )
     proposed = []
     for number, (abstract, transfer) in enumerate(proposals):
@@ -369,8 +370,7 @@ def test_our_request_is_read_by_pynetdicom_and_its_answer_by_us(
         for uid, item in theirs.user_information.role_selection.items()
     } == roles
     request = decoded(raw)
-    table = contexts.answerable(contexts.acceptor_contexts())
-    answered, our_roles = contexts.answer(request, table)
+    answered, our_roles = contexts.answer(request, TABLE)
     answer = A_ASSOCIATE_AC()
     answer.decode(
         pdu.encode_associate_ac(
