@@ -43,7 +43,8 @@ class Damage:
     def error(self, doing: str, error: sqlite3.Error) -> CatalogError:
         """What to raise for an error of SQLite; damage is remembered."""
         if not is_damage(error):
-            return CatalogError(f"{doing}: {error}")
+            full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            return CatalogError(f"{doing}: {error}", full=full)
         with contextlib.suppress(OSError):
             self._mark.touch(mode=0o600)
             self._mark.write_text(f"{error}\n", encoding="utf-8")

@@ -71,7 +71,11 @@ class SpoolError(NodeError):
 
 
 class CatalogError(NodeError):
-    """The catalog refused."""
+    """The catalog refused; `full` tells whether for want of room."""
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        self.full = full
+        super().__init__(message)
 
 
 class CatalogDamaged(CatalogError):

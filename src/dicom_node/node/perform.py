@@ -92,7 +92,8 @@ class Performer:
     def _failed(self, step: Step, error: NodeError) -> None:
         now = self.clock.now()
         retry_at: float | None = now + retry.wait_s(step.attempt, AGAIN, self.clock.luck())
-        if step.attempt >= self.max_attempts:
+        full = isinstance(error, SpoolError | CatalogError) and error.full
+        if step.attempt >= self.max_attempts and not full:  # for room it waits as long as it takes
             retry_at = None
         self.journal.commit(
             e.StepFailed(at=now, step_id=step.step_id, reason=str(error), retry_at=retry_at)

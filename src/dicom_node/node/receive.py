@@ -175,9 +175,10 @@ class StorageReceiver:
         )
         try:
             outcome = self._journal.commit(*events, arrival)[-1]
-        except CatalogError:
+        except CatalogError as error:
             self._forget_opening(request.association, events)
-            return self.refuse(request, PROCESSING_FAILURE, "the catalog could not record it")
+            status = OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
+            return self.refuse(request, status, "the catalog could not record it")
         if outcome == "conflict":
             return StoreAnswer(
                 status=DUPLICATE, comment="kept apart: this UID is here with other content"
