@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,6 @@ from pydicom.sr.coding import Code as PydicomCode
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
-from dicom_node import __version__
 from dicom_node.decide.geometry import SPACING_TOLERANCE, SPACING_TOLERANCE_MM
 from dicom_node.decide.planes import Plane, plane_of
 from dicom_node.domain.errors import NotAVolume, ToolError
@@ -28,21 +26,29 @@ from dicom_node.domain.identifiers import (
     derived_uid,
 )
 from dicom_node.domain.tool import AlgorithmIdentity, Code, Segment, SegmentationResult
-from dicom_node.iod.elements import EXPLICIT_LITTLE, Located, locate
+from dicom_node.iod import replacing
+from dicom_node.iod.composing import (
+    LO,
+    LT,
+    RESEARCH_USE,
+    SH,
+    ST,
+    equipment,
+    plain,
+    series_number,
+    titled,
+    versions,
+    with_elements,
+)
 from dicom_node.iod.header import read_attributes
 from dicom_node.iod.seg_settings import SegSettings
-from dicom_node.iod.transcode import PATIENT_AND_STUDY, copied, top_level
+from dicom_node.iod.transcode import PATIENT_AND_STUDY, copied
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["NOT_CLINICAL", "RESEARCH_USE", "SegSettings", "encode_segmentation"]
+__all__ = ["RESEARCH_USE", "SegSettings", "encode_segmentation"]
 
-NOT_CLINICAL = "NOT FOR CLINICAL USE"
-RESEARCH_USE = f"RESEARCH USE ONLY, {NOT_CLINICAL}"
-
-MAX_SERIES_NUMBER = 2**31 - 1
-_LO, _SH, _ST, _LT = 64, 16, 1024, 10240  # longest values, PS3.5 §6.2
 
 # what highdicom asks of a source; the true values are put in afterwards, byte for byte
 _ASKED_FOR = (
@@ -51,7 +57,6 @@ _ASKED_FOR = (
 )
 
 _AI = PydicomCode("123110", "DCM", "Artificial Intelligence")  # CID 7162
-_PROCESSING = PydicomCode("109102", "DCM", "Processing Equipment")  # CID 7005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class _Order:
     settings: SegSettings
     uids: tuple[str, str]
     content_at: datetime
+    replaces: Sequence[replacing.Replacement]
 
 
 def encode_segmentation(
@@ -74,12 +80,14 @@ def encode_segmentation(
     settings: SegSettings,
     uids: tuple[str, str],
     content_at: datetime,
+    replaces: Sequence[replacing.Replacement] = (),
 ) -> bytes:
     """A DICOM file (Explicit VR Little Endian) with one BINARY segment for each Segment.
 
     source_paths: the source instances in the slice order of result.labels_zyx; the object lies on
     their grid, in their Study. uids: Series and SOP Instance UID (iod.identity). content_at: the
-    date and time of the content, as it is to be read. The same arguments give the same bytes.
+    date and time of the content, as it is to be read. replaces: earlier results, which the new one
+    names. The same arguments give the same bytes.
     An empty result has one empty frame for each segment, in the middle of the stack.
     Raises NotAVolume where a source cannot be referred to, ToolError where the result is wrong.
     """
@@ -92,6 +100,7 @@ def encode_segmentation(
         settings=settings,
         uids=uids,
         content_at=content_at,
+        replaces=replaces,
     )
     try:
         encoded = _segmentation(order)
@@ -101,7 +110,7 @@ def encode_segmentation(
     _fix_generated_uids(encoded, uids[1])
     buffer = BytesIO()
     pydicom.dcmwrite(buffer, encoded, enforce_file_format=True)
-    return _with_elements(buffer.getvalue(), copied(source_paths[0], PATIENT_AND_STUDY))
+    return with_elements(buffer.getvalue(), copied(source_paths[0], PATIENT_AND_STUDY))
 
 
 def _sources(headers: Sequence[dict[str, object]]) -> list[Dataset]:
@@ -170,12 +179,12 @@ def _check_result(result: SegmentationResult, sources: Sequence[Dataset]) -> Non
 
 def _description(segment: Segment, order: _Order) -> highdicom.seg.SegmentDescription:
     identity, sop_instance_uid = order.identity, order.uids[1]
-    label = _plain(segment.label, _LO)
+    label = plain(segment.label, LO)
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name=_plain(identity.name, _LO),
+        name=plain(identity.name, LO),
         family=_AI,
-        version=_plain(identity.version, _LO),
-        source=_plain(identity.manufacturer, _LO) or None,
+        version=plain(identity.version, LO),
+        source=plain(identity.manufacturer, LO) or None,
     )
     description = highdicom.seg.SegmentDescription(
         segment_number=segment.number,
@@ -192,7 +201,7 @@ def _description(segment: Segment, order: _Order) -> highdicom.seg.SegmentDescri
         kind = description.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(_code(segment.laterality))]
     if order.result.warnings:  # where viewers show what a segment is (0062,0006)
-        description.SegmentDescription = _plain(" ".join(order.result.warnings), _ST)
+        description.SegmentDescription = plain(" ".join(order.result.warnings), ST)
     return description
 
 
@@ -212,17 +221,17 @@ def _segmentation(order: _Order) -> Dataset:
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(s, order) for s in order.result.segments],
         series_instance_uid=uids[0],
-        series_number=_series_number(sources[0].SeriesNumber, settings.series_number_offset),
+        series_number=series_number(sources[0].SeriesNumber, settings.series_number_offset),
         sop_instance_uid=uids[1],
         instance_number=1,
-        manufacturer=_plain(settings.manufacturer, _LO),
-        manufacturer_model_name=_plain(identity.name, _LO),
-        software_versions=_versions(identity),
-        device_serial_number=_plain(settings.device_serial_number, _LO),
+        manufacturer=plain(settings.manufacturer, LO),
+        manufacturer_model_name=plain(identity.name, LO),
+        software_versions=versions(identity),
+        device_serial_number=plain(settings.device_serial_number, LO),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=settings.omit_empty_frames and bool(labels.any()),
         content_label="SEGMENTATION",
-        content_creator_name=_plain(settings.content_creator, _LO) or None,
+        content_creator_name=plain(settings.content_creator, LO) or None,
     )
     _complete_pixel_measures(encoded, sources)
     if len(images) < len(sources):
@@ -274,41 +283,21 @@ def _complete(encoded: Dataset, order: _Order) -> None:
     encoded.InstanceCreationTime = encoded.ContentTime = encoded.SeriesTime = time
     if order.sources[0].BodyPartExamined:
         encoded.BodyPartExamined = order.sources[0].BodyPartExamined
-    name = settings.series_description or identity.name
-    encoded.SeriesDescription = _plain(name, _LO)
-    encoded.ContentDescription = _plain(name, _LO)
-    notes = [_plain(note, _LT) for note in (*result.warnings, *result.notes)]
-    if settings.research_use:
-        suffix = f" - {NOT_CLINICAL}"
-        encoded.SeriesDescription = _plain(name, _LO - len(suffix)) + suffix
-        encoded.ContentDescription = RESEARCH_USE
-        notes.insert(0, f"{RESEARCH_USE}.")
+    name = replacing.name_of(settings.series_description or identity.name, order.replaces)
+    encoded.SeriesDescription = titled(name, research_use=settings.research_use)
+    encoded.ContentDescription = RESEARCH_USE if settings.research_use else plain(name, LO)
+    replacing.relate(encoded, order.replaces)
+    notes = [f"{RESEARCH_USE}."] if settings.research_use else []
+    notes += [sentence] if (sentence := replacing.sentence(order.replaces)) else []
+    notes += [plain(note, LT) for note in (*result.warnings, *result.notes)]
     if not result.labels_zyx.any():
         notes.append("Nothing was found: every segment is empty.")
     if notes:
-        encoded.ImageComments = " ".join(notes)[:_LT]
-    encoded.ContributingEquipmentSequence = [_equipment(identity, order.content_at)]
+        encoded.ImageComments = " ".join(notes)[:LT]
+    what = "Segmentation by this tool and these weights (SHA-256)"
+    encoded.ContributingEquipmentSequence = [equipment(identity, order.content_at, what)]
     encoded.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     encoded.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-
-
-def _equipment(identity: AlgorithmIdentity, content_at: datetime) -> Dataset:
-    """The tool, as what contributed to the object (PS3.3 C.12.1)."""
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_concept(_PROCESSING)]
-    item.Manufacturer = _plain(identity.manufacturer, _LO)
-    item.ManufacturerModelName = _plain(identity.tool_id, _LO)
-    item.SoftwareVersions = _versions(identity)
-    item.ContributionDateTime = content_at.strftime("%Y%m%d%H%M%S")
-    item.ContributionDescription = "Segmentation by this tool and these weights (SHA-256)"
-    return item
-
-
-def _versions(identity: AlgorithmIdentity) -> list[str]:
-    """Tool, digest, node: the digest has 64 characters and some readers count a pad after it."""
-    digest = identity.digest.removeprefix("sha256:")
-    versions = (f"{identity.tool_id} {identity.version}", digest, f"dicom-node {__version__}")
-    return [_plain(v, _LO) for v in versions if v]
 
 
 def _fix_generated_uids(encoded: Dataset, sop_instance_uid: str) -> None:
@@ -318,45 +307,13 @@ def _fix_generated_uids(encoded: Dataset, sop_instance_uid: str) -> None:
         item.DimensionOrganizationUID = uid
 
 
-def _with_elements(file: bytes, replaced: dict[int, bytes]) -> bytes:
-    """The file with some top-level elements put in or replaced."""
-    located = locate(file)
-    body = top_level(
-        Located(
-            data=file,
-            start=located.start,
-            transfer_syntax=EXPLICIT_LITTLE,
-            coding=located.coding,
-        )
-    )
-    merged = body | replaced
-    return file[: located.start] + b"".join(merged[tag] for tag in sorted(merged))
-
-
-def _series_number(source: object, offset: int) -> int:
-    number = source if isinstance(source, int) and source > 0 else 0
-    total = number + offset
-    return total if 0 < total <= MAX_SERIES_NUMBER else max(offset, 1)
-
-
 def _code(code: Code) -> PydicomCode:
-    return PydicomCode(_plain(code.value, _SH), _plain(code.scheme, _SH), _plain(code.meaning, _LO))
+    return PydicomCode(plain(code.value, SH), plain(code.scheme, SH), plain(code.meaning, LO))
 
 
 def _concept(code: PydicomCode) -> Any:
     return highdicom.sr.CodedConcept.from_code(code)
 
 
-def _plain(text: str, limit: int) -> str:
-    """ASCII without control characters and backslashes, so that it fits any character set."""
-    folded = (
-        unicodedata.normalize("NFKD", text.replace("°", " degrees"))
-        .encode("ascii", "ignore")
-        .decode("ascii")
-    )
-    clean = "".join(c if c.isprintable() and c != "\\" else " " for c in folded)
-    return clean[:limit].strip()
-
-
 def _is_code_string(text: str) -> bool:
-    return 0 < len(text) <= _SH and all(c.isdigit() or "A" <= c <= "Z" or c in " _" for c in text)
+    return 0 < len(text) <= SH and all(c.isdigit() or "A" <= c <= "Z" or c in " _" for c in text)
