@@ -120,7 +120,7 @@ def _wait_for_result(node: RunningNode, series: DemoSeries) -> str:
     while time.monotonic() < deadline:
         for result in views.results(series.series_uid):
             states = {d.state for d in views.deliveries(result.sop_instance_uid)}
-            if states and states <= {"SENT", "COMMITTED"}:
+            if states and states <= {"SENT", "COMMITTED", "VERIFIED"}:
                 return result.sop_instance_uid
             if states & {"PARKED", "DEAD"}:
                 break

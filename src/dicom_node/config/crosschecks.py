@@ -12,7 +12,7 @@ from dicom_node.domain.identifiers import is_ae_title
 
 def cross_checks(file: File) -> list[str]:
     """One sentence for each contradiction within the file."""
-    return [*_times(file), *_peers(file), *_routes(file)]
+    return [*_times(file), *_room(file), *_peers(file), *_routes(file)]
 
 
 def tools_and_keywords(
@@ -56,6 +56,21 @@ def _times(file: File) -> Iterator[str]:
         )
     if deliver.first_s > deliver.max_s:
         yield f"deliver.first_s is {deliver.first_s:g}: at most deliver.max_s ({deliver.max_s:g})"
+
+
+def _room(file: File) -> Iterator[str]:
+    """First room is made, then objects are refused, then associations."""
+    receive, free = file.receive, file.retain.free_gib
+    if receive.stop_free_gib is not None and receive.stop_free_gib > receive.min_free_gib:
+        yield (
+            f"receive.stop_free_gib is {receive.stop_free_gib:g}: "
+            f"at most receive.min_free_gib, which is {receive.min_free_gib:g}"
+        )
+    if free and free <= receive.min_free_gib:
+        yield (
+            f"retain.free_gib is {free:g}: more than receive.min_free_gib, which is "
+            f"{receive.min_free_gib:g}, or objects are refused before room is made"
+        )
 
 
 def _peers(file: File) -> Iterator[str]:

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from dicom_node.config import mistakes, secrets
 from dicom_node.config.crosschecks import cross_checks, tools_and_keywords
+from dicom_node.config.outgoing import Deliver, Retain
 from dicom_node.config.repair import repaired
-from dicom_node.config.schema import Complete, Deliver, Engine, File, Node, Receive, Results
+from dicom_node.config.schema import Complete, Engine, File, Node, Receive, Results
 from dicom_node.config.schema import Peer as PeerTable
 from dicom_node.config.schema import Route as RouteTable
 from dicom_node.decide import match
@@ -32,7 +33,7 @@ class Config:
     """Everything the operator said, with the defaults for the rest; paths are absolute.
 
     source: the file, for messages. data_dir, models_dir: as in `node`; without a models_dir in the
-    file, that of the models shipped along.
+    file, that of the models shipped along. passing: the routes that delete after delivery.
     """
 
     source: str
@@ -44,6 +45,8 @@ class Config:
     engine: Engine
     results: Results
     deliver: Deliver
+    retain: Retain
+    passing: frozenset[str]
     peers: tuple[Peer, ...]
     routes: tuple[Route, ...]
 
@@ -148,6 +151,8 @@ def _config(file: File, *, base: Path, source: str) -> Config:
         engine=file.engine,
         results=file.results,
         deliver=file.deliver,
+        retain=file.retain,
+        passing=frozenset(route.name for route in file.route if route.delete_after_delivery),
         peers=tuple(_peer(table, base) for table in file.peer),
         routes=tuple(_route(table) for table in file.route),
     )

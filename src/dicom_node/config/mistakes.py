@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from dicom_node.config.schema import SECRET, File, Section
+from dicom_node.config.kinds import SECRET, Section
+from dicom_node.config.schema import File
 
 _KINDS: dict[object, str] = {
     int: "whole number",

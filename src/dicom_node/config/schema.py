@@ -5,113 +5,32 @@ docs/configuration.md is generated from these classes. A key that is not here is
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
-from dicom_node.config import secrets
-from dicom_node.decide import completeness, match, retry
-from dicom_node.domain.identifiers import is_ae_title, is_uid
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
-_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
-
-
-def _path(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if not value.strip() or "\0" in value:
-        raise ValueError("the path of a folder is wanted")
-    return Path(value).expanduser()
-
-
-def _ae_title(value: str) -> str:
-    if not is_ae_title(value):
-        raise ValueError("an AE title has 1 to 16 characters, printable ASCII, no backslash")
-    return value.strip()
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("a name has 1 to 64 letters, digits, '-', '_' or '.'")
-    return value
-
-
-def _host(value: str) -> str:
-    if not value or len(value) > 253 or not all("!" <= c <= "~" for c in value) or "/" in value:
-        raise ValueError("a host name or an IP address is wanted")
-    return value
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value))
-    except ValueError as error:
-        raise ValueError(
-            "an IP address or a network such as 10.1.0.0/16 is wanted "
-            "(no bits set behind the prefix)"
-        ) from error
-
-
-def _uid(value: str) -> str:
-    if not is_uid(value):
-        raise ValueError("a UID has digits and dots, at most 64")
-    return value
-
-
-def _when(value: str) -> str:
-    if value.strip():
-        match.parse(value)  # a ParseError is a ValueError, and says where
-    return value
-
-
-def _device(value: str) -> str:
-    if not _DEVICE.fullmatch(value):
-        raise ValueError("a device is auto, cpu, cuda or cuda:N")
-    return value
-
-
-def _url(value: str) -> str:
-    if value and not _URL.fullmatch(value):
-        raise ValueError("a URL such as https://pacs/dicom-web is wanted, without ? and #")
-    return value
-
-
-def _secret(value: str) -> str:
-    if value and not secrets.is_reference(value):
-        raise ValueError("a secret does not stand here: env:NAME or file:PATH is wanted")
-    return value
-
-
-# the text in each: what a value is called, in messages and in docs/configuration.md
-AeTitle = Annotated[str, AfterValidator(_ae_title), "AE title"]
-Name = Annotated[str, AfterValidator(_name), "name"]
-Host = Annotated[str, AfterValidator(_host), "host name or IP address"]
-Network = Annotated[str, AfterValidator(_network), "address or network"]
-Uid = Annotated[str, AfterValidator(_uid), "UID"]
-When = Annotated[str, AfterValidator(_when), "expression"]
-Device = Annotated[str, AfterValidator(_device), "auto, cpu, cuda or cuda:N"]
-Url = Annotated[str, AfterValidator(_url), "http or https URL"]
-SECRET = "env:NAME or file:PATH"  # noqa: S105  # says where one stands
-Secret = Annotated[str, AfterValidator(_secret), SECRET]
-Folder = Annotated[Path, BeforeValidator(_path)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]
-Gibibytes = Annotated[float, Field(gt=0, le=1024 * 1024, allow_inf_nan=False)]
-
-Asked = Literal["store"]
-Offered = Literal["store", "query", "retrieve"]
-ResultKind = Literal["seg"]
-
-
-class Section(BaseModel):
-    """Frozen, strict (no text for numbers), and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+from dicom_node.config.kinds import (
+    AeTitle,
+    Asked,
+    Device,
+    Folder,
+    Gibibytes,
+    Host,
+    Name,
+    Network,
+    Offered,
+    Port,
+    ResultKind,
+    Seconds,
+    Secret,
+    Section,
+    Uid,
+    Url,
+    When,
+)
+from dicom_node.config.outgoing import Deliver, Retain
+from dicom_node.decide import completeness
 
 
 class Node(Section):
@@ -164,6 +83,21 @@ class Receive(Section):
         le=1024 * 1024,
         allow_inf_nan=False,
         description="With less than this free on the disk, senders are told to come back.",
+    )
+    stop_free_gib: float | None = Field(
+        default=None,
+        ge=0,
+        le=1024 * 1024,
+        allow_inf_nan=False,
+        description="With less than this free, associations that propose storage are rejected for "
+        "now. Without it: half of `min_free_gib`.",
+    )
+    max_backlog: int = Field(
+        default=1000,
+        ge=0,
+        le=10_000_000,
+        description="With so many steps waiting for a model, associations that propose storage are "
+        "rejected for now. 0: any number may wait.",
     )
     max_object_gib: Gibibytes = Field(default=2.0, description="Largest data set to receive.")
     extra_sop_classes: tuple[Uid, ...] = Field(
@@ -244,44 +178,6 @@ class Results(Section):
     )
 
 
-class Deliver(Section):
-    """Sending results: how long to wait for a peer, and how often to try again."""
-
-    connect_s: Seconds = Field(
-        default=10.0, description="Wait for the connection and the association."
-    )
-    answer_s: Seconds = Field(default=60.0, description="Wait for the response to each C-STORE.")
-    first_s: Seconds = Field(default=5.0, description="Wait after the first attempt that failed.")
-    factor: float = Field(
-        default=2.0,
-        ge=1,
-        le=10,
-        allow_inf_nan=False,
-        description="Each further wait is that much longer.",
-    )
-    max_s: Seconds = Field(default=3600.0, description="The longest wait between attempts.")
-    jitter: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="Up to this share of a wait is added by chance, to spread the attempts.",
-    )
-    give_up_days: float = Field(
-        default=3.0, gt=0, le=365, allow_inf_nan=False, description="After this no attempt is made."
-    )
-
-    def policy(self) -> retry.Policy:
-        """The values that decide.retry judges by."""
-        return retry.Policy(
-            first_s=self.first_s,
-            factor=self.factor,
-            max_s=self.max_s,
-            give_up_s=self.give_up_days * 86400.0,
-            jitter=self.jitter,
-        )
-
-
 class Peer(Section):
     """Another Application Entity: a PACS, a modality, a workstation."""
 
@@ -298,10 +194,14 @@ class Peer(Section):
     may: frozenset[Asked] = Field(
         default=frozenset({"store"}),
         strict=False,
-        description="What it may ask of this node, beside C-ECHO.",
+        description='What it may ask of this node, beside C-ECHO. "commit": that objects are kept, '
+        "by Storage Commitment; the report goes to its `host` and `port`.",
     )
     offers: frozenset[Offered] = Field(
-        default=frozenset({"store"}), strict=False, description="What this node may ask of it."
+        default=frozenset({"store"}),
+        strict=False,
+        description='What this node may ask of it. "commit": Storage Commitment; for its report it '
+        "must know this node's AE title, address and port, and be let in by `networks`.",
     )
     release_s: Seconds | None = Field(
         default=None, description="For Series that it sends: instead of `complete.release_s`."
@@ -351,6 +251,11 @@ class Route(Section):
         default=0, ge=-100, le=100, description="Steps with a higher one are performed first."
     )
     enabled: bool = Field(default=True, description="`false` switches the route off.")
+    delete_after_delivery: bool = Field(
+        default=False,
+        description="`true` removes a Series and its results as soon as all peers have them. A "
+        "peer that offers no proof has what it answered with success.",
+    )
 
 
 class File(Section):
@@ -362,5 +267,6 @@ class File(Section):
     engine: Engine = Engine()
     results: Results = Results()
     deliver: Deliver = Deliver()
+    retain: Retain = Retain()
     peer: tuple[Peer, ...] = Field(default=(), strict=False)
     route: tuple[Route, ...] = Field(default=(), strict=False)

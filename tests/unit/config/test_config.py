@@ -56,13 +56,43 @@ def test_the_shipped_file_shows_every_key_with_its_default():
     text = (shipped() / "ae_config.toml").read_text()
     as_shipped, defaults = config_of(text), config_of("")
 
-    for name in ("receive", "complete", "engine", "results", "deliver", "node"):
+    for name in ("receive", "complete", "engine", "results", "deliver", "retain", "node"):
         assert getattr(as_shipped, name) == getattr(defaults, name)
     for section in keys_of(File).values():
         table = section_of(section.annotation)
         assert table is not None
         for key in keys_of(table):
             assert f"\n{key} = " in text or f"\n# {key} = " in text, key
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (
+            "[receive]\nmin_free_gib = 1\nstop_free_gib = 2",
+            "receive.stop_free_gib is 2: at most receive.min_free_gib, which is 1",
+        ),
+        (
+            "[retain]\nfree_gib = 2",
+            "retain.free_gib is 2: more than receive.min_free_gib, which is 2, or objects are "
+            "refused before room is made",
+        ),
+        (
+            PEER.replace("10.0.0.5", "pacs..local"),
+            "peer[0].host (of 'pacs') is 'pacs..local': a host name has 1 to 63 characters "
+            "between its dots",
+        ),
+    ],
+)
+def test_levels_of_the_disk_and_hosts_that_cannot_be_are_refused(text: str, mistake: str):
+    assert mistakes_in(text) == [mistake]
+
+
+def test_nothing_is_ever_removed_unless_the_operator_says_so():
+    policy = config_of("").retain.policy(())
+
+    assert (policy.keep_s, policy.unsettled_s, policy.promised_s) == (None, None, None)
+    assert config_of("[retain]\nkeep_days = 2").retain.policy(()).keep_s == 2 * 86400
 
 
 def test_a_file_named_by_the_environment_goes_before_the_one_in_the_working_directory(
@@ -137,7 +167,7 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         (
             "[nod]\nport = 1",
             "nod: there is no such key (did you mean 'node'?); there are: "
-            "node, receive, complete, engine, results, deliver, peer, route",
+            "node, receive, complete, engine, results, deliver, retain, peer, route",
         ),
         ("node = 3", "node is 3: a table is wanted"),
         (
@@ -193,12 +223,13 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         ),
         (
             PEER + 'may = ["stor"]',
-            "peer[0].may[0] (of 'pacs') is 'stor': \"store\" is wanted (did you mean 'store'?)",
+            "peer[0].may[0] (of 'pacs') is 'stor': \"store\" or \"commit\" is wanted "
+            "(did you mean 'store'?)",
         ),
         (
             PEER + 'offers = ["quer"]',
             "peer[0].offers[0] (of 'pacs') is 'quer': "
-            '"store" or "query" or "retrieve" is wanted (did you mean \'query\'?)',
+            '"store" or "query" or "retrieve" or "commit" is wanted (did you mean \'query\'?)',
         ),
         (PEER + PEER.replace("PACS", "B"), "peer[1] has the name of peer[0]: pacs"),
         (
