@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -72,12 +73,12 @@ class House:
         """What an administrator reads."""
         done = CliRunner().invoke(why, [what, "--config", str(self.node.config_path)])
         assert done.exit_code == 0, done.output
-        return done.output
+        return " ".join(done.output.split())
 
     def verdict(self, what: str) -> str:
         """The sentence under the head of the story."""
-        lines = self.told(what).splitlines()
-        return lines[1] if lines[0].startswith("series ") else lines[0]
+        done = CliRunner().invoke(why, [what, "--json", "--config", str(self.node.config_path)])
+        return str(json.loads(done.stdout)[0]["verdict"])
 
     def judged(self, series, state: str = "COMPLETE") -> str:
         """Wait until the series has its final verdict, and give its sentence."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dicom_node.catalog import Catalog
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogDamaged
 from dicom_node.domain.states import SeriesState
 from dicom_node.node import bell as bells
@@ -39,7 +40,7 @@ class Journal:
             self._shout(error, max((event.at for event in events), default=0.0))
             raise
         for event, outcome in zip(events, outcomes, strict=True):
-            self._write_line(event, outcome)
+            self.log(event, outcome)
         for stage in {stage for event in events for stage in _concerned(event)}:
             if stage == bells.PERFORM:
                 for number in range(self._performers):
@@ -48,8 +49,11 @@ class Journal:
                 self._bell.ring(stage)
         return outcomes
 
-    def _write_line(self, event: e.Event, outcome: str) -> None:
-        """The log line of an event: UIDs and AE titles, no patient data."""
+    def log(self, event: e.Event, outcome: str = "") -> None:
+        """Write the line of an event: UIDs and AE titles, no patient data.
+
+        outcome: as Catalog.commit gives it.
+        """
         level = _level(event, outcome)
         if _log.isEnabledFor(level):
             names = words.Names(views=self.catalog.views)
@@ -86,7 +90,7 @@ def _level(event: e.Event, outcome: str) -> int:
             return logging.DEBUG
         case (
             e.InstanceArrived() | e.StepClaimed() | e.ResultStored() | e.DeliveryQueued()
-            | e.DeliveryClaimed()
+            | e.DeliveryClaimed() | k.ProofAwaited() | k.SeriesPromised()
         ):  # fmt: skip
             return logging.DEBUG
     return logging.INFO
@@ -97,20 +101,25 @@ def _about(event: e.Event, names: words.Names) -> str:
     match event:
         case (
             e.SeriesJudged() | e.SeriesUnrouted() | e.SourceCounted() | e.SeriesHeld()
-            | e.SeriesReleased() | e.SeriesReopened()
+            | e.SeriesReleased() | e.SeriesReopened() | k.SeriesPromised() | k.SeriesPurged()
+            | k.FilesRemoved() | k.InstanceRestored()
         ):  # fmt: skip
             return f"series {event.series_uid}: "
         case e.StepScheduled(step=step):
             return f"series {step.series_uid}: "
         case (
-            e.StepClaimed() | e.StepCompleted() | e.StepCanceled() | e.StepFailed() | e.StepReset()
-        ):
+            e.StepClaimed() | e.StepCompleted() | e.StepCanceled() | e.StepFailed()
+            | e.StepReturned() | e.StepReset()
+        ):  # fmt: skip
             return f"series {names.series_of_step(event.step_id)}: "
         case e.ResultStored(result=result):
             return f"series {result.source_series_uid}: "
         case e.DeliveryQueued(delivery=delivery):
             return f"result {delivery.result_uid}: "
-        case e.DeliveryClaimed() | e.DeliveryEnded() | e.DeliveryReset():
+        case (
+            e.DeliveryClaimed() | e.DeliveryEnded() | e.DeliveryWithdrawn() | e.DeliveryReset()
+            | e.RejectionOwed() | k.ProofAwaited() | k.DeliveryConfirmed()
+        ):  # fmt: skip
             uid, series_uid = names.views.result_of_delivery(event.delivery_id)
             return f"series {series_uid}: result {uid}: "
     return ""

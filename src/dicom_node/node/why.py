@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from dicom_node.catalog import Catalog
+from dicom_node.decide.geometry import split_localizers
 from dicom_node.domain import events as e
-from dicom_node.domain.records import Series, Step
-from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+from dicom_node.domain import keeping as k
+from dicom_node.domain.records import Conflict, Instance, Result, Series
+from dicom_node.domain.states import DeliveryState, SeriesState
+from dicom_node.node.digest import Line
+from dicom_node.node.verdict import fate, verdict
+from dicom_node.node.words import Names, counted, joined, sentence
 
+__all__ = ["Line", "Story", "clock_text", "stories"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One sentence of a story; `at` in UTC seconds."""
-
-    at: float
-    text: str
+_LISTED = 2  # UIDs of what was refused or kept apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """verdict: the whole in one sentence. lines: what happened, in order."""
+    """verdict: the whole in one sentence. about: what the UID is that was asked about, if it is not
+    the Series itself. lines: what happened, in order, with all details (digest leaves them out)."""
 
     series: Series | None
     verdict: str
     lines: tuple[Line, ...]
+    about: tuple[str, ...] = ()
 
 
 def stories(catalog: Catalog, text: str) -> list[Story]:
     """A story for each Series that `text` leads to: a UID of any level, an accession number, a
     patient ID. Refused instances and rejected AE titles are found by their own UID or title."""
-    found = [_story(catalog, series) for series in catalog.views.find_series(text)]
+    found = [_story(catalog, series, text) for series in catalog.views.find_series(text)]
     known = {story.series.series_uid for story in found if story.series}
     events = [*catalog.views.events_about(text), *catalog.views.events_of(text)]
     alone = [
@@ -42,209 +46,226 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
         or (isinstance(event, e.InstanceRefused) and event.series_uid not in known)
     ]
     if alone:
-        lines = tuple(line for event in alone for line in _lines(event, None))
+        names = Names(views=catalog.views)
+        lines = tuple(_line(event, names) for event in alone)
         found.append(Story(series=None, verdict=lines[-1].text, lines=lines))
     return found
 
 
-def _story(catalog: Catalog, series: Series) -> Story:
+def _story(catalog: Catalog, series: Series, text: str) -> Story:
+    names = Names(views=catalog.views)
     events = [event for _, event in catalog.views.events_of(series.series_uid)]
-    lines: list[Line] = []
-    for association in catalog.views.associations(series.series_uid):
-        lines.append(
-            Line(
-                at=association.opened_at,
-                text=f"{association.calling_ae} at {association.address} opened association "
-                f"{association.number}",
-            )
-        )
-        if association.ended_at is not None:
-            lines.append(
-                Line(
-                    at=association.ended_at,
-                    text=f"association {association.number} was {association.ended}",
-                )
-            )
-    lines.extend(_arrivals([event for event in events if isinstance(event, e.InstanceArrived)]))
-    lines.extend(
-        Line(
-            at=conflict.received_at,
-            text=f"instance {conflict.sop_instance_uid} came over association "
-            f"{conflict.association} with other content: kept apart as {conflict.path}",
-        )
-        for conflict in catalog.views.conflicts(series.series_uid)
-    )
-    for event in events:
-        lines.extend(_lines(event, catalog))
-    lines.sort(key=lambda line: line.at)
-    verdict = _verdict(catalog, series, events) + _refused(catalog, events)
-    return Story(series=series, verdict=verdict, lines=tuple(lines))
-
-
-def _arrivals(events: Sequence[e.InstanceArrived]) -> Iterator[Line]:
-    """One line an association, not one an instance."""
-    by_association: dict[int, list[e.InstanceArrived]] = {}
-    for event in events:
-        by_association.setdefault(event.instance.association, []).append(event)
-    for number, arrived in by_association.items():
-        plural = "instance" if len(arrived) == 1 else "instances"
-        yield Line(
-            at=arrived[-1].at,
-            text=f"{len(arrived)} {plural} stored over association {number}",
-        )
-
-
-def _lines(event: e.Event, catalog: Catalog | None) -> Iterator[Line]:  # noqa: C901, PLR0912  # a table
-    text = ""
-    match event:
-        case e.AssociationRejected():
-            text = (
-                f"{event.calling_ae} at {event.address}, calling {event.called_ae}, was rejected: "
-                f"{event.reason}"
-            )
-        case e.InstanceRefused():
-            text = (
-                f"instance {event.sop_instance_uid} from {event.calling_ae} was refused with "
-                f"0x{event.status:04X}: {event.reason}"
-            )
-        case e.SeriesJudged():
-            verb = "waits" if event.state is SeriesState.RECEIVING else f"is {event.state}"
-            text = f"the Series {verb}: {_joined(event.reasons)}"
-        case e.SourceCounted():
-            text = f"asked the source: {event.source}"
-        case e.SeriesHeld():
-            text = f"the Series was held: {event.reason}"
-        case e.SeriesReleased():
-            text = f"the Series was released: {event.reason}"
-        case e.SeriesUnrouted():
-            text = f"routing: {_joined(event.reasons)}"
-        case e.StepScheduled(step=step):
-            text = f"{step.tool_id} was scheduled by route '{step.route}' on {_inputs(step)}"
-        case e.StepClaimed():
-            text = f"step {event.step_id} was taken by {event.performer}"
-        case e.StepCompleted():
-            notes = f" ({_joined(event.notes)})" if event.notes else ""
-            text = f"step {event.step_id} took {sum(event.seconds.values()):.2f} s{notes}"
-        case e.StepCanceled():
-            text = f"step {event.step_id} was canceled: {_joined([event.reason])}"
-        case e.StepFailed():
-            then = "it is tried again" if event.retry_at is not None else "it is quarantined"
-            text = f"step {event.step_id} failed: {_joined([event.reason])}; {then}"
-        case e.StepReset():
-            text = f"an operator asked for step {event.step_id} again"
-        case e.ResultStored(result=result):
-            text = f"result {result.sop_instance_uid} ({result.kind}) was made"
-        case e.DeliveryEnded() | e.DeliveryClaimed() | e.DeliveryReset() if catalog is not None:
-            text = _of_delivery(event, catalog)
-    if text:
-        yield Line(at=event.at, text=text)
-
-
-def _inputs(step: object) -> str:
-    count = len(getattr(step, "instance_uids", ()))
-    return f"{count} instance" if count == 1 else f"{count} instances"
-
-
-def _of_delivery(
-    event: e.DeliveryEnded | e.DeliveryClaimed | e.DeliveryReset, catalog: Catalog
-) -> str:
-    uid, _ = catalog.views.result_of_delivery(event.delivery_id)
-    to = next(
-        (
-            d.destination
-            for d in catalog.views.deliveries(uid)
-            if d.delivery_id == event.delivery_id
-        ),
-        "?",
-    )
-    match event:
-        case e.DeliveryClaimed():
-            return f"sending it to {to}"
-        case e.DeliveryReset():
-            return f"an operator asked for it to be sent to {to} again"
-        case e.DeliveryEnded():
-            status = f" with 0x{event.status:04X}" if event.status is not None else ""
-            reason = f": {event.reason}" if event.reason else ""
-            return f"{to}: {event.state}{status}{reason}"
-
-
-def _verdict(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str:
-    """Where the Series stands, in one sentence."""
-    if series.state is SeriesState.RECEIVING:
-        return f"still receiving: {series.reason or 'not judged yet'}"
-    if series.state is SeriesState.HELD:
-        return f"HELD: {series.reason} (to let it go on: dicom-node release {series.series_uid})"
-    if series.state is SeriesState.INCOMPLETE:
-        return (
-            f"INCOMPLETE: {series.reason} (to process it as it is: "
-            f"dicom-node release {series.series_uid})"
-        )
-    steps = [s for s in catalog.views.steps(series.series_uid) if s.revision == series.revision]
-    if not steps:
-        reasons = [event.reasons for event in events if isinstance(event, e.SeriesUnrouted)]
-        why = _joined(reasons[-1]) if reasons else "no step was scheduled"
-        return f"complete, no result: {why}"
-    parts = [_step_verdict(catalog, series, step.step_id) for step in steps]
-    return "; ".join(parts)
-
-
-def _refused(catalog: Catalog, events: Sequence[e.Event]) -> str:
-    """What the Series lacks because it was refused, and did not come in a better state since."""
-    refused = {
-        event.sop_instance_uid: event.reason
-        for event in events
-        if isinstance(event, e.InstanceRefused)
-        and catalog.views.instance(event.sop_instance_uid) is None
-    }
-    if not refused:
-        return ""
-    count = "1 instance was" if len(refused) == 1 else f"{len(refused)} instances were"
-    return f"; {count} refused: {_joined(dict.fromkeys(refused.values()))}"
-
-
-def _joined(reasons: Iterable[str]) -> str:
-    """Reasons as one sentence, whether or not they end with a full stop."""
-    return "; ".join(reason.rstrip(". ") for reason in reasons)
-
-
-def _step_verdict(catalog: Catalog, series: Series, step_id: int) -> str:
-    step = catalog.views.step(step_id)
-    if step is None:
-        return ""
-    if step.state is not StepState.COMPLETED:
-        return _unfinished(step)
-    results = [r for r in catalog.views.results(series.series_uid) if r.tool_id == step.tool_id]
-    fates = [
-        f"{d.destination} {_fate(d.state)}" + (f" ({d.reason})" if d.reason else "")
-        for result in results
-        for d in catalog.views.deliveries(result.sop_instance_uid)
+    instances = catalog.views.instances(series.series_uid)
+    lines = [
+        *_associations(catalog, series),
+        *_arrivals(events, {i.sop_instance_uid: i for i in instances}),
+        *_refusals(events, names),
+        *_conflicts(catalog.views.conflicts(series.series_uid)),
+        *(_line(event, names) for event in events if not isinstance(event, _TOLD_TOGETHER)),
+        *_commitments(catalog, series, names),
     ]
-    return f"{step.tool_id} made its result; " + (
-        ", ".join(fates) or "it stays here: its route sends it to nobody"
+    ends = max((line.at for line in lines), default=series.last_at)
+    lines.extend(
+        _line(event, names)
+        for _, event in catalog.views.events_about("node")
+        if series.first_at <= event.at <= ends
+    )
+    return Story(
+        series=series,
+        verdict=verdict(catalog, series, events),
+        lines=tuple(sorted(lines, key=lambda line: line.at)),
+        about=tuple(_about(catalog, series, instances, text)),
     )
 
 
-def _unfinished(step: Step) -> str:
-    """Why there is no result of a step, and whether there will be one."""
-    reason = _joined([step.reason])
-    failed = f"{step.attempt} {'attempt' if step.attempt == 1 else 'attempts'} failed"
-    match step.state:
-        case StepState.CANCELED:
-            return f"no result of {step.tool_id}: its step was canceled: {reason}"
-        case StepState.QUARANTINED:
-            return (
-                f"no result of {step.tool_id}: its step is quarantined, {failed}: {reason} "
-                f"(once that is mended: dicom-node retry {step.series_uid})"
+_TOLD_TOGETHER = (e.InstanceArrived, e.InstanceRefused)
+
+
+def _line(event: e.Event, names: Names) -> Line:
+    """An event as a line, with what it is told together with."""
+    thread, group, few, detail = "", "", 1, False
+    match event:
+        case e.SeriesJudged():
+            thread = "judgment"
+            group = "waits" if event.state is SeriesState.RECEIVING else ""
+        case e.SourceCounted():
+            thread, group = "source", event.source
+        case e.AssociationRejected():
+            thread = group = f"{event.calling_ae} {event.address} {event.reason}"
+        case e.InstanceRefused():
+            thread, group, few = "refused", f"{event.status} {event.reason}", 3
+        case e.NodeStarted() | k.PressureChanged() | k.InstanceRestored():
+            thread = group = type(event).__name__
+        case e.StepClaimed() | e.DeliveryClaimed() | e.DeliveryQueued():
+            detail = True
+        case e.StepFailed() | e.StepReturned():
+            thread, group = f"step {event.step_id}", type(event).__name__
+        case e.DeliveryEnded() | k.DeliveryConfirmed():
+            thread = f"delivery {event.delivery_id}"
+            group = event.state if event.state is DeliveryState.DEFERRED else ""
+        case k.ProofAwaited():
+            thread, group = f"delivery {event.delivery_id}", "proof"
+    return Line(
+        at=event.at,
+        text=sentence(event, names),
+        kind=type(event).__name__,
+        thread=thread,
+        group=group,
+        few=few,
+        detail=detail,
+    )
+
+
+def _associations(catalog: Catalog, series: Series) -> Iterator[Line]:
+    for a in catalog.views.associations(series.series_uid):
+        yield Line(
+            at=a.opened_at,
+            text=f"{a.calling_ae} at {a.address} opened association {a.number}",
+            kind="AssociationOpened",
+            thread="opened",
+            group=f"{a.calling_ae} {a.address}",
+            few=3,
+        )
+        if a.ended_at is not None:
+            yield Line(
+                at=a.ended_at,
+                text=f"association {a.number} was {a.ended}",
+                kind="AssociationEnded",
+                thread="ended",
+                group=a.ended or "",
+                few=3,
             )
-        case StepState.IN_PROGRESS:
-            return f"no result of {step.tool_id} yet: its step is in progress"
-    if not step.reason:
-        return f"no result of {step.tool_id} yet: its step waits for its turn"
-    return f"no result of {step.tool_id} yet: it is tried again, {failed}: {reason}"
 
 
-def _fate(state: DeliveryState) -> str:
-    return "has it" if state in (DeliveryState.SENT, DeliveryState.COMMITTED) else f"is {state}"
+def _arrivals(events: Sequence[e.Event], known: dict[str, Instance]) -> Iterator[Line]:
+    """One line an association, with what was new in it and what came again; the rest are details.
+
+    What had other content is told by _conflicts.
+    """
+    new: dict[int, list[float]] = defaultdict(list)
+    again: dict[int, list[float]] = defaultdict(list)
+    for event in events:
+        if not isinstance(event, e.InstanceArrived):
+            continue
+        arrived, first = event.instance, known.get(event.instance.sop_instance_uid)
+        if first is None or first.sha256 != arrived.sha256:
+            continue
+        came_first = first.association == arrived.association and first.received_at == event.at
+        (new if came_first else again)[arrived.association].append(event.at)
+        verb = "was stored" if came_first else "came again, with the same content"
+        text = f"instance {arrived.sop_instance_uid} {verb}"
+        yield Line(at=event.at, text=text, kind="InstanceArrived", detail=True)
+    for number in dict.fromkeys((*new, *again)):
+        stored = counted(len(new[number]), "instance") + " stored" if new[number] else ""
+        repeated = f"{counted(len(again[number]), 'instance')} came again" if again[number] else ""
+        what = ", ".join(part for part in (stored, repeated) if part)
+        yield Line(
+            at=max((*new[number], *again[number])),
+            text=f"{what} over association {number}",
+            thread="arrivals",
+            group=f"{len(new[number])} {bool(again[number])}",
+            few=3,
+        )
+
+
+def _refusals(events: Sequence[e.Event], names: Names) -> Iterator[Line]:
+    """One line for each reason in an association, and each of several as a detail."""
+    refused: dict[tuple[int, int, str], list[e.InstanceRefused]] = defaultdict(list)
+    for event in events:
+        if isinstance(event, e.InstanceRefused):
+            refused[event.association, event.status, event.reason].append(event)
+    for (number, status, reason), some in refused.items():
+        if len(some) == 1:
+            yield _line(some[0], names)
+            continue
+        yield from (replace(_line(event, names), detail=True) for event in some)
+        uids = _listed(event.sop_instance_uid for event in some)
+        yield Line(
+            at=some[-1].at,
+            text=f"{len(some)} instances over association {number} were refused with "
+            f"0x{status:04X}: {reason}: {uids}",
+            thread="refusals",
+            group=f"{status} {reason}",
+            few=3,
+        )
+
+
+def _conflicts(conflicts: Sequence[Conflict]) -> Iterator[Line]:
+    for c in conflicts:
+        where = f": kept apart as {c.path}" if c.path else ": kept apart, and removed since"
+        yield Line(
+            at=c.received_at,
+            text=f"instance {c.sop_instance_uid} came over association {c.association} with other "
+            f"content{where}",
+            thread="conflicts",
+            group="conflict",
+            few=3,
+        )
+
+
+def _commitments(catalog: Catalog, series: Series, names: Names) -> Iterator[Line]:
+    """What was asked and answered about keeping the results, by their last transactions."""
+    transactions = {
+        delivery.transaction_uid
+        for result in catalog.views.results(series.series_uid)
+        for delivery in catalog.views.deliveries(result.sop_instance_uid)
+        if delivery.transaction_uid
+    }
+    for uid in sorted(transactions):
+        for _, event in catalog.views.events_about(uid):
+            yield _line(event, names)
+
+
+def _about(
+    catalog: Catalog, series: Series, instances: Sequence[Instance], text: str
+) -> Iterator[str]:
+    """What the UID is that was asked about, if it is an instance or a result."""
+    for instance in instances:
+        if instance.sop_instance_uid == text:
+            yield _about_instance(catalog, series, instances, instance)
+    for result in catalog.views.results(series.series_uid):
+        if text in (result.sop_instance_uid, result.series_uid):
+            yield _about_result(catalog, result)
+
+
+def _about_instance(
+    catalog: Catalog, series: Series, instances: Sequence[Instance], instance: Instance
+) -> str:
+    uid = instance.sop_instance_uid
+    came = f"{uid} is an instance of this Series: it came {clock_text(instance.received_at)}"
+    others = split_localizers([i.attributes for i in instances]).others
+    reasons = [reason for attributes, reason in others if attributes.get("SOPInstanceUID") == uid]
+    steps = [s for s in catalog.views.steps(series.series_uid) if s.revision == series.revision]
+    using = [s.tool_id for s in steps if uid in s.instance_uids]
+    if using:
+        return f"{came}, and is part of the input of {', '.join(using)}"
+    return f"{came}, and is left out: {joined(reasons)}" if reasons else came
+
+
+def _about_result(catalog: Catalog, result: Result) -> str:
+    uid = result.sop_instance_uid
+    by = f"{result.tool_id} {result.tool_version}"
+    steps = catalog.views.steps(result.source_series_uid)
+    text = f"{uid} is what {by} made of this Series ({result.kind}) {clock_text(result.created_at)}"
+    for step in steps:
+        if step.step_id == result.step_id and step.replaces:
+            text += f", to replace {_listed(step.replaces)}"
+    later = [s.step_id for s in steps if uid in s.replaces]
+    by_others = [
+        r.sop_instance_uid
+        for r in catalog.views.results(result.source_series_uid)
+        if r.step_id in later
+    ]
+    if by_others:
+        text += f"; it was replaced by {_listed(by_others)}"
+    owed = catalog.views.deliveries(uid)
+    return text + "".join(f"; {d.destination} {fate(d)}" for d in owed)
+
+
+def _listed(uids: Iterable[str]) -> str:
+    every = list(uids)
+    more = f" and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
+    return ", ".join(every[:_LISTED]) + more
 
 
 def clock_text(at: float) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from dicom_node.catalog.views import Views
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain.records import Step
 from dicom_node.domain.states import DeliveryState, SeriesState
 
@@ -56,7 +57,7 @@ class Names:
 
 def sentence(event: e.Event, names: Names, outcome: str = "") -> str:
     """The event as a sentence. outcome: what the catalog made of it, for InstanceArrived."""
-    for tell in (_of_reception, _of_series, _of_step, _of_delivery):
+    for tell in (_of_reception, _of_series, _of_step, _of_delivery, _of_proof, _of_keeping):
         text = tell(event, names, outcome)
         if text:
             return text
@@ -113,11 +114,11 @@ def _of_series(event: e.Event, names: Names, outcome: str) -> str:
         case e.SeriesReopened():
             return f"the Series is judged anew: {event.reason}"
         case e.SeriesUnrouted():
-            return f"routing: {joined(event.reasons)}"
+            return f"the routes say: {joined(event.reasons)}"
     return ""
 
 
-def _of_step(event: e.Event, names: Names, outcome: str) -> str:
+def _of_step(event: e.Event, names: Names, outcome: str) -> str:  # noqa: PLR0911  # a table
     del outcome
     match event:
         case e.StepScheduled(step=step):
@@ -136,6 +137,8 @@ def _of_step(event: e.Event, names: Names, outcome: str) -> str:
         case e.StepFailed():
             then = "it is tried again" if event.retry_at is not None else "it is quarantined"
             return f"{names.tool(event.step_id)} failed: {joined([event.reason])}; {then}"
+        case e.StepReturned():
+            return f"{names.tool(event.step_id)} was interrupted: {joined([event.reason])}"
         case e.StepReset():
             return f"an operator asked for {names.tool(event.step_id)} again"
         case e.ResultStored(result=result):
@@ -160,8 +163,62 @@ def _of_delivery(event: e.Event, names: Names, outcome: str) -> str:
     return ""
 
 
+def _of_proof(event: e.Event, names: Names, outcome: str) -> str:
+    del outcome
+    match event:
+        case e.DeliveryWithdrawn():
+            to = names.destination(event.delivery_id)
+            return f"it is not sent to {to} any more{_because(event.reason)}"
+        case e.RejectionOwed():
+            to = names.destination(event.delivery_id)
+            return f"{to} is told that it was replaced, by rejection note {event.note_uid}"
+        case k.CommitmentRequested():
+            count = counted(len(event.delivery_ids), "result")
+            return f"{event.destination} is asked to commit to keeping {count}"
+        case k.CommitmentReported():
+            asked = "" if event.destination else ", which this node did not ask for"
+            kept = f"{counted(event.committed, 'object')} kept, {event.failed} not"
+            return f"{event.sender_ae} reports on commitment{asked}: {kept}"
+        case k.ProofAwaited():
+            to = names.destination(event.delivery_id)
+            return f"{to}: no proof yet that it has it{_because(event.reason)}"
+        case k.DeliveryConfirmed():
+            to = names.destination(event.delivery_id)
+            return f"{to}: {event.state}{_because(event.reason)}"
+    return ""
+
+
+def _of_keeping(event: e.Event, names: Names, outcome: str) -> str:  # noqa: PLR0911  # a table
+    del names, outcome
+    match event:
+        case k.CommitmentAsked():
+            count = counted(sum(map(len, event.references.values())), "instance")
+            return f"{event.peer} asks this node to commit to keeping {count}"
+        case k.CommitmentJudged():
+            kept = counted(event.committed, "instance")
+            failed = sum(map(len, event.failed.values()))
+            return f"the answer to {event.peer} on commitment: {kept} kept, {failed} not"
+        case k.SeriesPromised():
+            count = counted(event.instances, "instance")
+            return f"{event.peer} was promised that {count} of the Series are kept"
+        case k.CommitmentReportEnded():
+            then = "it is tried again" if event.due_at is not None else "that is the end of it"
+            return f"reporting to {event.peer} on commitment{_because(event.reason)}; {then}"
+        case k.SeriesPurged():
+            count, mib = counted(event.files, "file"), event.size / (1 << 20)
+            return f"{count} ({mib:.1f} MiB) are to be removed: {joined([event.reason])}"
+        case k.FilesRemoved():
+            return f"{counted(event.files, 'file')} of the Series removed from the disk"
+        case k.InstanceRestored():
+            return f"instance {event.sop_instance_uid} came again, after its file was removed"
+        case k.PressureChanged():
+            return f"the node is {event.level} to senders{_because(event.reason)}"
+    return ""
+
+
 def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""
+    text = joined([reason])
+    return f": {text}" if text else ""
 
 
 def is_well(event: e.Event) -> bool:
@@ -169,6 +226,12 @@ def is_well(event: e.Event) -> bool:
     match event:
         case e.DeliveryEnded():
             return event.state is DeliveryState.SENT
+        case k.DeliveryConfirmed():
+            return event.state in (DeliveryState.COMMITTED, DeliveryState.VERIFIED)
+        case k.CommitmentReported():
+            return not event.failed
+        case k.PressureChanged():
+            return event.level == "open"
         case (
             e.AssociationRejected() | e.InstanceRefused() | e.SeriesHeld() | e.StepCanceled()
             | e.StepFailed()

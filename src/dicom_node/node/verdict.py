@@ -1,0 +1,138 @@
+"""Where a Series stands, in one sentence: the first thing that `why` says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from dicom_node.catalog import Catalog
+from dicom_node.domain import events as e
+from dicom_node.domain.records import Delivery, Series, Step
+from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+from dicom_node.node.words import counted, joined
+
+
+def verdict(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str:
+    """What became of the Series, or why there is no result, and what to do about it."""
+    parts = [_state(catalog, series, events), *_lacking(catalog, series, events)]
+    return "; ".join(part for part in parts if part)
+
+
+def results_of(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> list[str]:
+    """What a step made; one that ran again on the same input made the same objects."""
+    made = [
+        event.result.sop_instance_uid
+        for event in events
+        if isinstance(event, e.ResultStored) and event.result.step_id == step.step_id
+    ]
+    known = [
+        result.sop_instance_uid
+        for result in catalog.views.results(step.series_uid)
+        if result.step_id == step.step_id
+    ]
+    return list(dict.fromkeys((*made, *known)))
+
+
+def _state(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str:
+    release = f"dicom-node release {series.series_uid}"
+    match series.state:
+        case SeriesState.RECEIVING:
+            again = f" (judged again by {_clock(series.due_at)} UTC)" if series.due_at else ""
+            return f"still receiving: {series.reason or 'not judged yet'}{again}"
+        case SeriesState.HELD:
+            return f"HELD: {series.reason} (to let it go on: {release})"
+        case SeriesState.INCOMPLETE:
+            return f"INCOMPLETE: {series.reason} (to process it as it is: {release})"
+    steps = [s for s in catalog.views.steps(series.series_uid) if s.revision == series.revision]
+    if not steps:
+        reasons = [event.reasons for event in events if isinstance(event, e.SeriesUnrouted)]
+        why = joined(reasons[-1]) if reasons else "no step was scheduled"
+        return f"complete, no result: {why}"
+    return "; ".join(_of_step(catalog, step, events) for step in steps)
+
+
+def _lacking(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> list[str]:
+    """What it lacks because it was refused and did not come in a better state, or was removed."""
+    parts: list[str] = []
+    refused = {
+        event.sop_instance_uid: event.reason
+        for event in events
+        if isinstance(event, e.InstanceRefused)
+        and catalog.views.instance(event.sop_instance_uid) is None
+    }
+    if refused:
+        count = "1 instance was" if len(refused) == 1 else f"{len(refused)} instances were"
+        parts.append(f"{count} refused: {joined(dict.fromkeys(refused.values()))}")
+    if series.purged_at is not None:
+        parts.append(f"its files were removed on {_day(series.purged_at)}")
+    return parts
+
+
+def _of_step(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> str:
+    if step.state is not StepState.COMPLETED:
+        return _unfinished(step)
+    fates = [
+        f"{d.destination} {fate(d)}"
+        for uid in results_of(catalog, step, events)
+        for d in catalog.views.deliveries(uid)
+    ]
+    where = ", ".join(fates) or "it stays here: its route sends it to nobody"
+    replaces = f"{step.tool_id} made its result"
+    if step.replaces:
+        replaces += f", which replaces {counted(len(step.replaces), 'earlier one')}"
+    return f"{replaces}; {where}"
+
+
+def _unfinished(step: Step) -> str:
+    """Why there is no result of a step, and whether there will be one."""
+    reason = joined([step.reason])
+    failed = f"{counted(step.attempt, 'attempt')} failed"
+    match step.state:
+        case StepState.CANCELED:
+            return f"no result of {step.tool_id}: its step was canceled: {reason}"
+        case StepState.QUARANTINED:
+            return (
+                f"no result of {step.tool_id}: its step is quarantined, {failed}: {reason} "
+                f"(once that is mended: dicom-node retry {step.series_uid})"
+            )
+        case StepState.IN_PROGRESS:
+            return f"no result of {step.tool_id} yet: its step is in progress"
+    if not step.reason:
+        return f"no result of {step.tool_id} yet: its step waits for its turn"
+    if not step.attempt:
+        return f"no result of {step.tool_id} yet: its step waits for its turn ({reason})"
+    return (
+        f"no result of {step.tool_id} yet: it is tried again at {_clock(step.due_at)} UTC, "
+        f"{failed}: {reason}"
+    )
+
+
+def fate(delivery: Delivery) -> str:
+    """What became of a result at its destination, and what can be done about it."""
+    reason = joined([delivery.reason])
+    because = f" ({reason})" if reason else ""
+    match delivery.state:
+        case DeliveryState.SENT:
+            return "has it"
+        case DeliveryState.COMMITTED:
+            return "has it, and has committed to keep it"
+        case DeliveryState.VERIFIED:
+            return "has it, and lists it"
+        case DeliveryState.UNCONFIRMED:
+            return f"has it, without proof{because}"
+        case DeliveryState.DEFERRED:
+            attempts = counted(delivery.attempt, "attempt")
+            then = f"{attempts}, next at {_clock(delivery.due_at)} UTC"
+            return f"is DEFERRED ({reason}; {then})" if reason else f"is DEFERRED ({then})"
+        case DeliveryState.PARKED | DeliveryState.DEAD:
+            mend = f"once that is mended: dicom-node retry {delivery.result_uid}"
+            return f"is {delivery.state} ({reason}; {mend})"
+    return f"is {delivery.state}{because}"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
