@@ -32,8 +32,8 @@ def finish_draft(path: Path) -> None:
     """Declare the draft finished: it is closed, and its log is in it. Raises CatalogError."""
     try:
         draft_of(path).rename(pending_of(path))
-        _with(draft_of(path), "-shm").unlink(missing_ok=True)
         _sync(path.parent)
+        discard_draft(path)  # the log of who has looked at it, which is empty
     except OSError as error:
         raise CatalogError(f"the new catalog cannot be kept: {error.strerror}") from error
 

@@ -19,6 +19,9 @@ from importlib import metadata
 from pathlib import Path
 
 from dicom_node.catalog import Catalog
+from dicom_node.catalog.damage import damaged
+from dicom_node.catalog.integrity import examine, is_absent
+from dicom_node.catalog.replace import pending_of
 from dicom_node.cli.opened import open_catalog
 from dicom_node.config.load import Config
 from dicom_node.decide.routing import SENDER
@@ -32,6 +35,7 @@ EARLIEST = 1_767_225_600.0  # 2026-01-01: no clock that runs this version shows 
 AHEAD_S = 60.0  # the catalog's newest record may lie so far in the future
 CONNECT_S = 2.0
 NEWEST = 3  # series whose files are looked for
+LOOK_S = 3.0  # at the pages of the catalog
 
 _DISTANT = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"})
 _VOLATILE = frozenset({"tmpfs", "ramfs", "overlay", "aufs"})
@@ -241,19 +245,36 @@ def facts(config: Config) -> Iterator[Finding]:
     if _may(data_dir, os.F_OK) and not _may(data_dir, os.R_OK | os.W_OK | os.X_OK):
         yield failed("catalog", "this user may not look into the data folder", "see data folder")
         return
-    if not _may(catalog_path(config), os.F_OK):
-        yield well("catalog", "none yet: no node has run with this data folder")
+    path = catalog_path(config)
+    if is_absent(path) or pending_of(path).exists():
+        yield _absent(config)
         yield _clock(now, last_at)
         return
     try:
+        problems = examine(path, seconds=LOOK_S, indexes=False).problems
+        if problems:
+            raise damaged(path, problems[0])
         with open_catalog(config) as catalog:
             yield _counted(catalog)
             newest = catalog.views.all_series(NEWEST)
             last_at = max((series.last_at for series in newest), default=0.0)
             yield _spool(config, catalog, [series.series_uid for series in newest])
     except CatalogError as error:
-        yield failed("catalog", str(error), "restore it from a copy, or change node.data_dir")
+        yield failed("catalog", str(error), "restore it from a copy, or make it anew")
     yield _clock(now, last_at)
+
+
+def _absent(config: Config) -> Finding:
+    if pending_of(catalog_path(config)).exists():
+        return failed("catalog", "a rebuild of it was interrupted", "dicom-node catalog rebuild")
+    objects = (spool_path(config) / "objects").glob("*/*.dcm")
+    if any(True for _ in objects):
+        return failed(
+            "catalog",
+            f"there is none, but {spool_path(config)} holds objects",
+            "restore it from a copy, or make it anew: dicom-node catalog rebuild",
+        )
+    return well("catalog", "none yet: no node has run with this data folder")
 
 
 def _counted(catalog: Catalog) -> Finding:

@@ -23,6 +23,7 @@ COMMANDS = {
     "release": ("hold", "Let a series go on that was held, or is incomplete."),
     "routes": ("routes", "Test the routes against a DICOM file."),
     "models": ("models", "List the models, check their digests."),
+    "catalog": ("catalog", "Check the catalog, or make it anew from the spool."),
     "echo": ("network", "C-ECHO: does a peer answer?"),
     "find": ("network", "C-FIND: what does a peer have?"),
     "move": ("network", "C-MOVE: have a peer send studies to this node, or elsewhere."),

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dicom_node.catalog import Catalog
+from dicom_node.catalog.damage import REBUILD, found_damage
+from dicom_node.cli.common import complain
 from dicom_node.config.load import Config
 from dicom_node.domain.errors import CatalogError
 from dicom_node.node.layout import catalog_path
@@ -13,10 +15,16 @@ from dicom_node.node.layout import catalog_path
 
 @contextmanager
 def open_catalog(config: Config) -> Iterator[Catalog]:
-    """The catalog that is there. Raises CatalogError where no node has run yet."""
+    """The catalog that is there. Raises CatalogError where no node has run yet.
+
+    Says so where it was found damaged, even if what is asked for can still be read.
+    """
     path = catalog_path(config)
     if not path.is_file():
         raise CatalogError(f"there is no catalog at {path}: has a node run with this data_dir?")
+    met = found_damage(path)
+    if met:
+        complain(f"THE CATALOG IS DAMAGED ({met}), nothing is received: {REBUILD}")
     catalog = Catalog(path)
     try:
         yield catalog

@@ -11,9 +11,6 @@ from dicom_node.iod.header import read_attributes, transfer_syntax
 from dicom_node.iod.provenance import claims_to_be_ours
 from dicom_node.spool.store import Spool
 
-NOBODY = "(rebuilt from the spool)"
-"""The calling AE title where the sender is not known: too long to be anybody's."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:

@@ -18,15 +18,13 @@ from dicom_node.domain import events as e
 from dicom_node.domain.errors import SpoolError
 from dicom_node.domain.states import SeriesState
 from dicom_node.iod.provenance import provenance
-from dicom_node.node.adopt import NOBODY, Found, look
+from dicom_node.node.adopt import Found, look
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.reasons import LOST, NOBODY
 from dicom_node.spool.store import Spool
 
 _log = logging.getLogger("dicom_node")
-
-LOST = "the spool has lost"
-"""How the reason of a Series begins that was held for want of files."""
 
 _AT_ONCE_S = 2.0  # a small spool is compared before anybody is let in
 _TURN_S = 0.25  # a large one bit by bit, while the node works
@@ -57,15 +55,15 @@ class Reconciler:
         return now if self.run_for(_TURN_S) else None
 
     def run_for(self, seconds: float) -> bool:
-        """Compare until done or the time is up. Returns whether anything is left."""
-        if not self.left:
-            return False
+        """Compare a folder, and more until the time is up. Returns whether anything is left."""
         until = perf_counter() + seconds
-        while self.left and perf_counter() < until:
+        while self.left:
             self._compare(self.left.pop())
-        if not self.left:
-            self._finish()
-        return bool(self.left)
+            if not self.left:
+                self._finish()
+            elif perf_counter() >= until:
+                return True
+        return False
 
     def _compare(self, shard: str) -> None:
         present = self.spool.shard(shard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -68,17 +69,22 @@ def start(
     manifests = load_models(config.models_dir)
     check(config, tools=manifests.keys(), keywords=KEYWORDS)
     make_data_dir(config)
-    lock = lock_data_dir(config.data_dir)
     clock = SystemClock()
-    spool = Spool(spool_path(config))
-    require_sound(config, spool)
-    catalog = Catalog(catalog_path(config))
-    bell = bells.Bell(config.data_dir)
-    journal = Journal(catalog, bell)
-    journal.commit(e.NodeStarted(at=clock.now(), version=__version__))
-    reconciler = reconcile(spool, journal, clock)
     stop = threading.Event()
-    server = _listen(config, spool, journal, clock)
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(lock_data_dir(config.data_dir))
+        spool = Spool(spool_path(config))
+        require_sound(config, spool)
+        catalog = Catalog(catalog_path(config))
+        undo.callback(note_closed, catalog_path(config))
+        undo.callback(catalog.close)
+        bell = bells.Bell(config.data_dir)
+        undo.callback(bell.close)
+        journal = Journal(catalog, bell)
+        journal.commit(e.NodeStarted(at=clock.now(), version=__version__))
+        reconciler = reconcile(spool, journal, clock)
+        server = _listen(config, spool, journal, clock)
+        close = undo.pop_all().close
     threads, finish = _stages(config, manifests, spool, journal, bell, clock, stop)
     supervisor = Supervisor(
         command=("-m", "dicom_node.node.performer"),
@@ -106,10 +112,7 @@ def start(
             thread.join()
         supervisor.end()
         finish()
-        catalog.close()
-        note_closed(catalog_path(config))
-        bell.close()
-        lock.close()
+        close()
 
     return RunningNode(config=config, catalog=catalog, port=server.port, stop=stop_all)
 

@@ -1,0 +1,275 @@
+"""The catalog from the spool: every file an arrival again, every result of ours a result again."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dicom_node.catalog import Catalog
+from dicom_node.catalog.refold import salvage
+from dicom_node.decide.routing import Sender, resolve_sender
+from dicom_node.domain import events as e
+from dicom_node.domain.identifiers import derived_uid
+from dicom_node.domain.records import Peer, Result, Series, Step
+from dicom_node.domain.states import SeriesState, StepState
+from dicom_node.iod.provenance import Provenance, provenance
+from dicom_node.node.adopt import Found, look
+from dicom_node.node.reasons import REBUILT
+from dicom_node.spool.store import Spool
+
+_BATCH = 200  # events in one transaction
+_NOBODYS = 0  # the association of what has no known one: below all that are given
+_DAY_S = 86400.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Rested:
+    """due: Series that are judged again at the next start. resting: those that are not.
+
+    strangers: instances without a known sender. unreadable: paths of files that hold no object.
+    """
+
+    instances: int = 0
+    conflicts: int = 0
+    results: int = 0
+    due: int = 0
+    resting: int = 0
+    strangers: int = 0
+    unreadable: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Remains:
+    """What a damaged catalog still tells: by SHA-256 of the file, and by number."""
+
+    arrivals: dict[str, tuple[int, float]] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    opened: dict[int, e.AssociationOpened] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromSpool:
+    """Fills an empty catalog. sender: AE title and address for what has no known sender."""
+
+    spool: Spool
+    catalog: Catalog
+    now: float
+    since_s: float
+    sender: tuple[str, str]
+    progress: Callable[[str, int, int], None]
+    rested: Rested = field(default_factory=Rested)
+    last_at: dict[int, float] = field(default_factory=dict)
+
+    def run(self, old: Path | None) -> Rested:
+        """old: a damaged catalog whose readable events help; None if there is none."""
+        remains = _remains(old)
+        files = self._listed()
+        ours: list[Found] = []
+        for batch in self._batches(files, remains, ours):
+            self._commit(batch)
+        for number, found in enumerate(ours, 1):
+            self._ours(found, remains)
+            self.progress("results", number, len(ours))
+        for association, at in sorted(self.last_at.items()):
+            self.catalog.commit(e.AssociationEnded(at=at, number=association, how=REBUILT))
+        self._judge()
+        return self.rested
+
+    def _listed(self) -> list[tuple[float, str]]:
+        """Every file, the oldest first: of two with one UID the first becomes the instance."""
+        files: list[tuple[float, str]] = []
+        shards = self.spool.shards()
+        for number, shard in enumerate(shards, 1):
+            for path in self.spool.shard(shard):
+                state = self.spool.look(path)
+                if state is not None:
+                    files.append((state[1], path))
+            self.progress("folders", number, len(shards))
+        files.sort()
+        return files
+
+    def _batches(
+        self, files: Sequence[tuple[float, str]], remains: _Remains, ours: list[Found]
+    ) -> Iterator[list[e.Event]]:
+        batch: list[e.Event] = []
+        for number, (_, path) in enumerate(files, 1):
+            found = look(self.spool, path)
+            if isinstance(found, str):
+                self.rested.unreadable.append(path)
+            elif found.ours:
+                ours.append(found)
+            else:
+                batch += self._arrival(found, remains)
+            if len(batch) >= _BATCH:
+                yield batch
+                batch = []
+                self.progress("files", number, len(files))
+        self.progress("files", len(files), len(files))
+        yield batch
+
+    def _arrival(self, found: Found, remains: _Remains) -> list[e.Event]:
+        number, received_at = remains.arrivals.get(found.sha256, (_NOBODYS, found.stored_at))
+        if number not in remains.opened:
+            number = _NOBODYS
+            self.rested.strangers += 1
+        arrived = e.InstanceArrived(
+            at=received_at, instance=found.instance(number, received_at), judge_at=self.now
+        )
+        return [*self._opening(number, received_at, remains), arrived]
+
+    def _opening(self, number: int, at: float, remains: _Remains) -> list[e.Event]:
+        """With the first object of an association its own record."""
+        known = number in self.last_at
+        self.last_at[number] = max(at, self.last_at.get(number, at))
+        if known:
+            return []
+        title, address = self.sender
+        nobodys = e.AssociationOpened(
+            at=at, number=number, calling_ae=title, called_ae="", address=address
+        )
+        return [remains.opened.get(number, nobodys)]
+
+    def _commit(self, events: Sequence[e.Event]) -> None:
+        outcomes = self.catalog.commit(*events)
+        self.rested.instances += outcomes.count("new")
+        self.rested.conflicts += outcomes.count("conflict")
+
+    def _ours(self, found: Found, remains: _Remains) -> None:
+        """A result again, where its sources are here; else an object like any other."""
+        made = provenance(self.spool.path(found.path), found.attributes)
+        counted = self.catalog.files.series_of_instances(made.source_uids) if made else {}
+        if made is None or not counted:
+            self._commit(self._arrival(found, remains))
+            return
+        source = self.catalog.views.series(max(counted, key=lambda uid: (counted[uid], uid)))
+        if source is None:
+            return
+        known = remains.results.get(found.sha256)
+        result = _result(found, made, source, known)
+        if self._is_due(source):  # its step is scheduled, and makes the same result
+            self.catalog.commit(e.ResultStored(at=result.created_at, result=result))
+        else:
+            self._with_step(result, made, source)
+        self.rested.results += 1
+
+    def _with_step(self, result: Result, made: Provenance, source: Series) -> None:
+        """A result and the step that it is of: what comes later can replace it."""
+        at, transaction = result.created_at, derived_uid(REBUILT, result.sop_instance_uid)
+        step = Step(
+            step_id=0,
+            series_uid=source.series_uid,
+            revision=source.revision,
+            route=REBUILT,
+            tool_id=made.tool_id,
+            results=(made.kind,),
+            destinations=(),
+            instance_uids=tuple(sorted(made.source_uids)),
+            state=StepState.SCHEDULED,
+            attempt=0,
+            priority=0,
+            due_at=at,
+        )
+        self.catalog.commit(e.StepScheduled(at=at, step=step))
+        number = self.catalog.views.steps(source.series_uid)[-1].step_id
+        self.catalog.commit(
+            e.StepClaimed(
+                at=at,
+                step_id=number,
+                transaction_uid=transaction,
+                performer=REBUILT,
+                lease_until=at,
+            ),
+            e.StepCompleted(
+                at=at, step_id=number, transaction_uid=transaction, seconds={}, notes=(REBUILT,)
+            ),
+            e.ResultStored(at=at, result=replace(result, step_id=number)),
+        )
+
+    def _is_due(self, series: Series) -> bool:
+        return series.last_at >= self.now - self.since_s
+
+    def _judge(self) -> None:
+        """Recent Series are left to the next start; of the others nothing is scheduled."""
+        uids = self.catalog.files.series_uids()
+        batch: list[e.Event] = []
+        for number, uid in enumerate(uids, 1):
+            series = self.catalog.views.series(uid)
+            if series is None:
+                continue
+            if self._is_due(series):
+                self.rested.due += 1
+            else:
+                self.rested.resting += 1
+                batch += self._resting(series)
+            if len(batch) >= _BATCH:
+                self.catalog.commit(*batch)
+                batch = []
+            self.progress("series", number, len(uids))
+        self.catalog.commit(*batch)
+
+    def _resting(self, series: Series) -> list[e.Event]:
+        reason = (
+            f"{REBUILT}: nothing was scheduled, for its last instance came more than "
+            f"{self.since_s / _DAY_S:g} days before; dicom-node retry --judge {series.series_uid} "
+            "does it"
+        )
+        at, uid, revision = self.now, series.series_uid, series.revision
+        return [
+            e.SeriesJudged(
+                at=at,
+                series_uid=uid,
+                revision=revision,
+                state=SeriesState.COMPLETE,
+                reasons=(f"{REBUILT}, and not judged again",),
+            ),
+            e.SeriesUnrouted(at=at, series_uid=uid, revision=revision, reasons=(reason,)),
+        ]
+
+
+def sender_of(peer: Peer | None) -> tuple[str, str] | None:
+    """AE title and an address by which the routes know the peer as the sender."""
+    if peer is None:
+        return None
+    addresses = [str(ipaddress.ip_network(n, strict=False)[0]) for n in peer.networks]
+    for address in (*addresses, peer.host, "127.0.0.1"):
+        if resolve_sender(Sender(ae_title=peer.ae_title, address=address), [peer]):
+            return peer.ae_title, address
+    return None
+
+
+def _remains(old: Path | None) -> _Remains:
+    found = _Remains()
+    for event in salvage(old) if old is not None else ():
+        match event:
+            case e.AssociationOpened():
+                found.opened[event.number] = event
+            case e.InstanceArrived(instance=i):
+                found.arrivals.setdefault(i.sha256, (i.association, i.received_at))
+            case e.ResultStored(result=result):
+                found.results.setdefault(result.sha256, result)
+    return found
+
+
+def _result(found: Found, made: Provenance, source: Series, known: Result | None) -> Result:
+    """As it was, where the old catalog tells; its step is not: steps are numbered anew."""
+    if known is not None and known.sop_instance_uid == found.uid:
+        return replace(known, step_id=0)
+    instance = found.instance(_NOBODYS)
+    return Result(
+        sop_instance_uid=instance.sop_instance_uid,
+        sop_class_uid=instance.sop_class_uid,
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+        series_uid=instance.series_uid,
+        study_uid=instance.study_uid,
+        step_id=0,
+        source_series_uid=source.series_uid,
+        tool_id=made.tool_id,
+        tool_version=made.tool_version,
+        kind=made.kind,
+        path=found.path,
+        size=found.size,
+        sha256=found.sha256,
+        created_at=found.stored_at,
+    )
