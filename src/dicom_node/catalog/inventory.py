@@ -17,8 +17,14 @@ class Inventory:
         self._rows: Rows = rows
 
     def any(self) -> bool:
-        """Whether any instance is known."""
-        return bool(self._rows("SELECT 1 FROM instance LIMIT 1"))
+        """Whether any file of an instance is known."""
+        return bool(self._rows("SELECT 1 FROM instance WHERE path > '' LIMIT 1"))
+
+    def is_known(self, path: str) -> bool:
+        """Whether the file is one that is needed, or one that is about to be removed."""
+        return bool(
+            self.series_of(path) or self._rows("SELECT 1 FROM garbage WHERE path = ?", path)
+        )
 
     def between(self, low: str, high: str) -> set[str]:
         """The paths of received objects from `low` up to, and without, `high`."""

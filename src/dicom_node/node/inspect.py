@@ -97,7 +97,7 @@ def _files(
 
 def _unknown(found: Inspection, spool: Spool, catalog: Catalog, path: str, begun: float) -> None:
     state = spool.look(path)
-    if state is None or state[1] >= begun or catalog.views.path_known(path):
+    if state is None or state[1] >= begun or catalog.files.is_known(path):
         return  # it came or went meanwhile
     kind = found.unreadable if isinstance(look(spool, path), str) else found.unknown
     kind.append(path)

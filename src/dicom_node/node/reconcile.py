@@ -16,6 +16,7 @@ from time import perf_counter
 
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import SpoolError
+from dicom_node.domain.keeping import InstanceRestored
 from dicom_node.domain.states import SeriesState
 from dicom_node.iod.provenance import provenance
 from dicom_node.node.adopt import Found, look
@@ -85,7 +86,7 @@ class Reconciler:
     def _unknown(self, path: str) -> None:
         """Enter it, or remove it, or leave it alone; it may have become known meanwhile."""
         state = self.spool.look(path)
-        if state is None or state[1] >= self.before or self.journal.catalog.views.path_known(path):
+        if state is None or state[1] >= self.before or self.journal.catalog.files.is_known(path):
             return
         found = look(self.spool, path)
         if isinstance(found, str):
@@ -112,6 +113,18 @@ class Reconciler:
     def _enter(self, found: Found) -> None:
         """As an arrival over the association that brought the rest of its Series."""
         now = self.clock.now()
+        self.entered += 1
+        if self._is_restored(found):
+            restored = InstanceRestored(
+                at=now,
+                sop_instance_uid=found.uid,
+                series_uid=found.series_uid,
+                sha256=found.sha256,
+                path=found.path,
+                judge_at=now,
+            )
+            self.journal.commit(restored)
+            return
         events: list[e.Event] = []
         associations = self.journal.catalog.views.associations(found.series_uid)
         if associations:
@@ -121,7 +134,11 @@ class Reconciler:
         arrived = e.InstanceArrived(at=now, instance=found.instance(number), judge_at=now)
         self.journal.commit(*events, arrived)
         self.association = number if not associations else self.association
-        self.entered += 1
+
+    def _is_restored(self, found: Found) -> bool:
+        """Whether it is known, and its file was removed: it came again before the node died."""
+        known = self.journal.catalog.views.instance(found.uid)
+        return known is not None and not known.path and known.sha256 == found.sha256
 
     def _nobodys(self, now: float) -> tuple[int, list[e.Event]]:
         """The association of files whose sender is not known: one for each start that finds any.

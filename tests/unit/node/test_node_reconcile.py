@@ -13,6 +13,7 @@ import pytest
 
 from dicom_node.catalog import Catalog
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import SpoolError
 from dicom_node.domain.identifiers import derived_uid
 from dicom_node.domain.records import Step
@@ -307,3 +308,43 @@ def test_an_image_is_not_ours(node):
     assert isinstance(found, Found)
     assert not found.ours
     assert provenance(node.spool.path(found.path), found.attributes) is None
+
+
+def purged(node, series_uid):
+    """The facts of a removal, the files still there; their paths."""
+    paths = [i.path for i in node.catalog.views.instances(series_uid)]
+    node.catalog.commit(
+        k.SeriesPurged(
+            at=5.0,
+            series_uid=series_uid,
+            reason="old",
+            files=len(paths),
+            size=1,
+            seen=node.catalog.views.counts()["event"],
+        )
+    )
+    return paths
+
+
+def test_a_file_that_is_about_to_be_removed_is_not_entered_again(node):
+    series = a_series(3)
+    node.receive(series)
+    purged(node, series[0].SeriesInstanceUID)
+    compared = node.compared()
+    assert (compared.entered, compared.lost) == (0, {})
+
+
+def test_a_file_that_was_removed_on_purpose_is_not_missed_and_is_known_when_it_comes_again(node):
+    series = a_series(3)
+    node.receive(series)
+    node.receive(a_series(1, header=Header(seed=8)), association=2)
+    uid = series[0].SeriesInstanceUID
+    for path in purged(node, uid):
+        node.spool.remove(path)
+    node.catalog.commit(k.FilesRemoved(at=6.0, series_uid=uid, files=3))
+    assert node.compared().lost == {}
+    assert node.catalog.views.series(uid).state is not SeriesState.HELD
+    path = node.put(file_of(series[0]))
+    assert node.compared().entered == 1
+    assert node.catalog.views.instance(series[0].SOPInstanceUID).path == path
+    assert node.compared().entered == 0
