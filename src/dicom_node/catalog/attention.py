@@ -14,7 +14,7 @@ Rows = Callable[..., list[sqlite3.Row]]
 _LATELY = 20_000  # events: enough for some days, and quick to look through
 
 _UNROUTED = (
-    "state = 'COMPLETE' AND NOT EXISTS (SELECT 1 FROM step "
+    "state = 'COMPLETE' AND purged_at IS NULL AND NOT EXISTS (SELECT 1 FROM step "
     "WHERE step.series_uid = series.series_uid AND step.revision = series.revision) "
     "AND NOT EXISTS (SELECT 1 FROM result WHERE result.series_uid = series.series_uid)"
 )
@@ -48,7 +48,8 @@ class Attention:
         """The steps that failed too often, on what their Series is now."""
         rows = self._rows(
             "SELECT step_id FROM step JOIN series USING (series_uid) "
-            "WHERE step.state = ? AND step.revision = series.revision ORDER BY step_id",
+            "WHERE step.state = ? AND step.revision = series.revision AND purged_at IS NULL "
+            "ORDER BY step_id",
             StepState.QUARANTINED,
         )
         return [row["step_id"] for row in rows]
@@ -85,11 +86,13 @@ class Attention:
         return tuple(said["reasons"]) if said.get("revision") == revision else ()
 
     def rejected(self) -> list[tuple[str, int, float]]:
-        """Who was turned away lately: (AE title, how often, when last), the last one first."""
+        """Who was turned away since the node's start: (AE title, how often, when last)."""
         rows = self._rows(
             "SELECT subject, sum(coalesce(json_extract(body, '$.times'), 1)) AS times, "
             "max(at) AS at FROM event WHERE kind = 'AssociationRejected' "
-            "AND number > (SELECT coalesce(max(number), 0) FROM event) - ? "
+            "AND number > (SELECT coalesce(max(number), 0) FROM event) - ? AND number > "
+            "(SELECT coalesce(max(number), 0) FROM event WHERE subject = 'node' "
+            "AND kind = 'NodeStarted') "
             "GROUP BY subject ORDER BY max(at) DESC",
             _LATELY,
         )

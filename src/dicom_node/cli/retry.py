@@ -95,6 +95,8 @@ def retry(
 def _of(catalog: Catalog, found: Iterable[Series], wish: Wish) -> Iterator[e.Event]:
     for series in found:
         uid = series.series_uid
+        if series.purged_at is not None:
+            continue
         if wish.to is None:
             judged = wish.judge and series.state is SeriesState.COMPLETE
             if judged or catalog.attention.is_unrouted(uid):
@@ -146,6 +148,8 @@ def _nothing(catalog: Catalog, what: str | None, found: list[Series], wish: Wish
     states = {series.state for series in found}
     if states & {SeriesState.INCOMPLETE, SeriesState.HELD}:
         return f"nothing of {what} has failed; to let it go on: dicom-node release {what}"
+    if any(series.purged_at is not None for series in found):
+        return f"the files of {what} were removed from the disk: have the images sent again"
     fates = {d.state for series in found for d in _deliveries(catalog, series.series_uid)}
     if fates & _AGAIN and not wish.again:
         return f"nothing of {what} has failed; to send it once more: dicom-node retry --again"

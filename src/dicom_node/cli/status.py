@@ -1,79 +1,179 @@
-"""`status`: what came in, what was made of it, where it went."""
+"""`status`: what needs attention, what came in, what was made of it, where it went."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
 from dicom_node.catalog import Catalog
-from dicom_node.cli.common import config_option, console, json_option, print_json
+from dicom_node.cli.asking import counted
+from dicom_node.cli.common import complain, config_option, json_option, print_json
+from dicom_node.cli.examine import node_runs
 from dicom_node.cli.opened import open_catalog
-from dicom_node.config.load import load
+from dicom_node.cli.telling import say
+from dicom_node.config.load import Config, load
 from dicom_node.domain.records import Series
+from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+from dicom_node.node.layout import GIB
+from dicom_node.node.verdict import fate
 from dicom_node.node.why import clock_text
+from dicom_node.node.words import joined
 
-_MARKS = {"COMPLETE": "green", "RECEIVING": "cyan", "INCOMPLETE": "red", "HELD": "yellow"}
+_COLOURS = {"COMPLETE": "green", "RECEIVING": "cyan", "INCOMPLETE": "red", "HELD": "yellow"}
+_BAD_STEPS = {StepState.QUARANTINED, StepState.CANCELED}
+_BAD_DELIVERIES = {DeliveryState.PARKED, DeliveryState.DEAD}
+_HEAD, _INDENT = 21, 4  # below its head: a UID has up to 64 characters
+_REASON_MAX = 300
 
 
 @click.command()
+@click.option("--limit", default=10, show_default=True, help="How many series, newest first.")
+@click.option("--attention", is_flag=True, help="Only what needs attention; exit 1 if there is.")
 @config_option
 @json_option
-@click.option("--limit", default=20, show_default=True, help="How many series, newest first.")
-def status(config_path: Path | None, as_json: bool, limit: int) -> None:
-    """What the node has received, made and delivered; also while it runs."""
-    with open_catalog(load(config_path)) as catalog:
-        rows = [_row(catalog, series) for series in catalog.views.all_series(limit)]
-        counts, unhappy = catalog.views.counts(), catalog.views.unhappy()
+def status(limit: int, attention: bool, config_path: Path | None, as_json: bool) -> int:
+    """What needs attention, and the newest series; also while the node runs.
+
+    The UIDs are for dicom-node why, retry, hold and release. Times are UTC.
+    """
+    config = load(config_path)
+    with open_catalog(config) as catalog:
+        troubled = catalog.attention.series(limit)
+        told: dict[str, Any] = {
+            "node": _node(config),
+            "counts": catalog.views.counts(),
+            "needs_attention": dict(catalog.views.unhappy()),
+            "rejected": [
+                {"ae_title": title, "times": times, "last_at": clock_text(at)}
+                for title, times, at in catalog.attention.rejected()
+            ],
+            "attention": [_row(catalog, series) for series in _known(catalog, troubled)],
+            "series": []
+            if attention
+            else [_row(catalog, series) for series in catalog.views.all_series(limit)],
+        }
     if as_json:
-        print_json({"counts": counts, "needs_attention": dict(unhappy), "series": rows})
-        return
-    out = console()
-    if not rows:
-        out.print("nothing has been received yet")
-        return
-    table = Table(title=f"{counts['series']} series, newest first", title_justify="left")
-    table.add_column("last image (UTC)")
-    table.add_column("series", overflow="ellipsis", max_width=24)
-    table.add_column("images", justify="right")
-    table.add_column("state")
-    table.add_column("results", overflow="fold")
-    for row in rows:
-        mark = _MARKS[row["state"]]
-        name = f"{row['modality']} {row['description']}".strip() or row["series_uid"]
-        table.add_row(
-            row["last_at"][:19].replace(" ", "\n"),
-            name,
-            str(row["instances"]),
-            f"[{mark}]{row['state']}[/]",
-            "\n".join(row["results"]),
-        )
-    out.print(table)
-    for state, number in unhappy:
-        out.print(f"[yellow]{number} {state}[/]: see [bold]dicom-node why UID[/] for the reason")
+        print_json(told)
+    else:
+        _print(told, attention_only=attention)
+    return 1 if attention and told["attention"] else 0
+
+
+def _known(catalog: Catalog, uids: Sequence[str]) -> list[Series]:
+    return [series for uid in uids if (series := catalog.views.series(uid)) is not None]
+
+
+def _node(config: Config) -> dict[str, Any]:
+    free_gib = shutil.disk_usage(config.data_dir).free / GIB
+    return {
+        "ae_title": config.node.ae_title,
+        "running": node_runs(config),
+        "free_gib": round(free_gib, 1),
+        "refuses_for_want_of_space": free_gib < config.receive.min_free_gib,
+    }
 
 
 def _row(catalog: Catalog, series: Series) -> dict[str, Any]:
-    results = [
-        f"{result.tool_id} -> {d.destination} {d.state}"
-        for result in catalog.views.results(series.series_uid)
-        for d in catalog.views.deliveries(result.sop_instance_uid)
-    ]
-    open_steps = [
-        f"{step.tool_id} {step.state}"
-        for step in catalog.views.steps(series.series_uid)
-        if step.state != "COMPLETED"
-    ]
+    results, troubles = _made(catalog, series)
     return {
         "series_uid": series.series_uid,
         "study_uid": series.study_uid,
+        "patient_id": series.patient_id,
+        "accession_number": series.accession_number,
         "modality": series.modality,
         "description": series.description,
         "instances": series.instances,
         "state": str(series.state),
-        "reason": series.reason,
+        "revision": series.revision,
+        "reason": _reason(catalog, series),
         "last_at": clock_text(series.last_at),
-        "results": [*results, *open_steps] or ["-"],
+        "results": results,
+        "troubles": troubles,
     }
+
+
+def _reason(catalog: Catalog, series: Series) -> str:
+    """Why there is no result, where that is not a matter of a step or a delivery."""
+    if series.state is not SeriesState.COMPLETE:
+        return series.reason
+    if any(s.revision == series.revision for s in catalog.views.steps(series.series_uid)):
+        return ""
+    said = catalog.attention.routing(series.series_uid, series.revision)
+    return f"no result: {joined(said) or 'no step was scheduled'}"
+
+
+def _made(catalog: Catalog, series: Series) -> tuple[list[str], list[str]]:
+    """What was made and where it is; and the reasons of what did not go well."""
+    results, troubles = [], []
+    for result in catalog.views.results(series.series_uid):
+        for d in catalog.views.deliveries(result.sop_instance_uid):
+            results.append(f"{result.tool_id} -> {d.destination} {d.state}")
+            if d.state in _BAD_DELIVERIES or d.state is DeliveryState.DEFERRED:
+                troubles.append(f"{d.destination} {fate(d)}")
+    for step in catalog.views.steps(series.series_uid):
+        if step.revision != series.revision or step.state is StepState.COMPLETED:
+            continue
+        results.append(f"{step.tool_id} {step.state}")
+        if step.reason and (step.attempt or step.state in _BAD_STEPS):
+            troubles.append(f"{step.tool_id}: {step.reason}")
+    return results, troubles
+
+
+def _print(told: dict[str, Any], *, attention_only: bool) -> None:
+    node, counts = told["node"], told["counts"]
+    runs = "is running" if node["running"] else "is NOT RUNNING"
+    say(
+        f"{node['ae_title']} {runs}, {node['free_gib']} GiB free; {counts['series']} series, "
+        f"{counted(counts['instance'], 'instance')}, {counted(counts['result'], 'result')}"
+    )
+    if node["refuses_for_want_of_space"]:
+        complain("the disk is too full: senders are refused (receive.min_free_gib)")
+    if told["attention"]:
+        states = ", ".join(f"{n} {state}" for state, n in told["needs_attention"].items())
+        click.secho(f"\nNEEDS ATTENTION: {states}", fg="yellow")
+        for row in told["attention"]:
+            _print_row(row)
+        say("what happened: dicom-node why UID; then: dicom-node retry UID, or release UID")
+    elif attention_only:
+        click.echo("nothing needs attention")
+    for row in told["rejected"]:
+        say(
+            f"{row['ae_title']} was rejected {counted(row['times'], 'time')}, last at "
+            f"{row['last_at'][:19]}: dicom-node why '{row['ae_title']}'"
+        )
+    if told["series"]:
+        click.echo("\nNEWEST SERIES")
+        for row in told["series"]:
+            _print_row(row)
+    elif not attention_only:
+        click.echo("nothing has been received yet")
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    """When, what, which, whose, and what became of it."""
+    name = " ".join(part for part in (row["modality"], row["description"]) if part) or "?"
+    what = f"{row['state']:<10}  {name}, {counted(row['instances'], 'image')}"
+    say(what, head=row["last_at"][:19], indent=_HEAD, colour=_COLOURS[row["state"]])
+    whose = [
+        f"{word} {row[key]}"
+        for word, key in (("patient", "patient_id"), ("accession", "accession_number"))
+        if row[key]
+    ]
+    reason = row["reason"] if row["state"] != "COMPLETE" or not row["results"] else ""
+    for text in (
+        row["series_uid"],
+        ", ".join(whose),
+        reason,
+        ", ".join(row["results"]),
+        *row["troubles"],
+    ):
+        if text:
+            say(_cut(text), head=" " * _INDENT, indent=_INDENT)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _REASON_MAX else text[:_REASON_MAX].rpartition(" ")[0] + " ..."

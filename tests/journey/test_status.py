@@ -1,0 +1,124 @@
+"""`status`: what needs attention comes first, with the UIDs that the other commands take."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from dicom_node.cli.retry import retry
+from dicom_node.cli.status import status
+from dicom_node.cli.why import why
+from dicom_node.testing.pacs import send_series
+from dicom_node.testing.series import Header, a_series
+
+FROM_PACS = {"called_ae": "DICOMNODE", "calling_ae": "TESTPACS"}
+
+
+def shown(node, *options):
+    done = CliRunner().invoke(
+        status, [*options, "--config", str(node.config_path)], standalone_mode=False
+    )
+    assert done.exception is None, done.exception
+    return done
+
+
+@pytest.fixture
+def table(build, pacs):
+    return build.peer_table("pacs", "TESTPACS", pacs.port)
+
+
+def test_what_was_refused_for_good_stands_first_with_its_reason(start_node, table, pacs):
+    pacs.on_store = lambda _attempt: 0xA900
+    node = start_node(peers=table)
+    bad = a_series(6, header=Header(seed=1))
+    uid = bad[0].SeriesInstanceUID
+    send_series(node.address, objects=bad, **FROM_PACS)
+    node.wait(lambda: "PARKED" in node.why(uid))
+    pacs.on_store = lambda _attempt: 0
+    good = a_series(6, header=Header(seed=2))
+    send_series(node.address, objects=good, **FROM_PACS)
+    node.wait(lambda: "pacs has it" in node.why(good[0].SeriesInstanceUID))
+
+    text = shown(node).output
+    assert max(map(len, text.splitlines())) <= 80
+    first, newest = text.split("NEWEST SERIES")
+    assert "DICOMNODE is running" in first
+    assert "NEEDS ATTENTION: 1 PARKED" in first
+    assert uid in first
+    assert "accession ACC-0" in first
+    assert "0xA900" in first
+    assert good[0].SeriesInstanceUID not in first
+    assert good[0].SeriesInstanceUID in newest
+
+    only = shown(node, "--attention")
+    assert only.return_value == 1
+    assert "NEWEST" not in only.output
+    told = json.loads(shown(node, "--attention", "--json").stdout)
+    assert [row["series_uid"] for row in told["attention"]] == [uid]
+
+    named = told["attention"][0]["series_uid"]
+    CliRunner().invoke(retry, [named, "--config", str(node.config_path)])
+    node.wait(lambda: "pacs has it" in node.why(uid))
+    calm = shown(node, "--attention")
+    assert calm.return_value == 0
+    assert "nothing needs attention" in calm.output
+
+
+def test_a_series_that_no_route_takes_says_which_clause_failed(start_node, build, table):
+    node = start_node(peers=table, routes=build.route.replace('"CT"', '"MR"'))
+    objects = a_series(6)
+    uid = objects[0].SeriesInstanceUID
+    send_series(node.address, objects=objects, **FROM_PACS)
+    node.wait(lambda: "no result" in node.why(uid))
+    told = " ".join(shown(node).output.split())
+    assert "no result: route 'lungs': Modality is 'CT', not 'MR'" in told
+    assert "ATTENTION" not in told, "most series are nobody's business"
+
+
+def test_an_incomplete_series_needs_attention(start_node, table):
+    node = start_node(peers=table)
+    objects = a_series(12, missing=(5,))
+    uid = objects[0].SeriesInstanceUID
+    send_series(node.address, objects=objects, **FROM_PACS)
+    node.wait(lambda: "INCOMPLETE" in node.why(uid))
+    text = shown(node).output
+    assert "NEEDS ATTENTION: 1 INCOMPLETE" in text
+    assert "missing after position" in " ".join(text.split("NEWEST")[0].split())
+
+
+def test_who_is_turned_away_is_told_where_one_looks_for_images(start_node, table):
+    node = start_node(peers=table)
+    with pytest.raises(ConnectionError):
+        send_series(node.address, "DICOMNODE", a_series(1), calling_ae="STRANGER")
+    assert "STRANGER was rejected 1 time" in shown(node).output
+    nothing = CliRunner().invoke(why, ["ACC-0", "--config", str(node.config_path)])
+    assert "never heard of ACC-0" in nothing.output
+    assert "dicom-node why STRANGER" in nothing.output
+    told = CliRunner().invoke(why, ["STRANGER", "--config", str(node.config_path)])
+    assert "[[peer]]" in told.output
+
+
+def test_the_longest_uids_fit_and_stay_whole(start_node, table):
+    node = start_node(peers=table)
+    objects = a_series(6)
+    uid = "2.25." + "9" * 59
+    for dataset in objects:
+        dataset.SeriesInstanceUID = uid
+    send_series(node.address, objects=objects, **FROM_PACS)
+    node.wait(lambda: "pacs has it" in node.why(uid))
+    for told in (
+        shown(node).output,
+        CliRunner().invoke(why, [uid, "--config", str(node.config_path)]).output,
+    ):
+        assert uid in told
+        assert max(map(len, told.splitlines())) <= 80
+
+
+def test_a_node_that_is_stopped_is_said_to_be(tmp_path, table, build):
+    with build.a_node(tmp_path / "node", peers=table) as node:
+        objects = a_series(1)
+        send_series(node.address, objects=objects, **FROM_PACS)
+        assert "is running" in shown(node).output
+    assert "is NOT RUNNING" in shown(node).output
