@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import highdicom
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 from hypothesis import HealthCheck, given, settings
@@ -76,6 +78,7 @@ def segment(
     *,
     labels: np.ndarray | None = None,
     chosen: SegSettings | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Made:
     volume = read_volume(paths, tolerate=frozenset(Fault))
     by_uid = {read_attributes(p)["SOPInstanceUID"]: p for p in paths}
@@ -85,7 +88,9 @@ def segment(
         labels = np.random.default_rng(5).choice([0] * 9 + [1, 2], shape).astype(np.uint8)
         labels[0] = labels[-2] = 0
     content = encode_segmentation(
-        SegmentationResult(labels_zyx=labels, segments=LUNGS, notes=("A note.",)),
+        SegmentationResult(
+            labels_zyx=labels, segments=LUNGS, notes=("A note.",), warnings=warnings
+        ),
         source_paths=ordered,
         identity=WHO,
         settings=chosen or SegSettings(),
@@ -193,6 +198,42 @@ def test_an_empty_result_is_read_as_empty(tmp_path: Path, body: Volume) -> None:
     made = make(tmp_path, body, labels=np.zeros(body.voxels_zyx.shape, np.uint8))
     assert not seen_by_dcmqi(made, tmp_path / "out").any()
     assert complaints(made.path) == []
+
+
+def tilted(v: Volume) -> Volume:
+    affine = v.affine_lps_mm.copy()
+    affine[:3, 1] = np.linalg.norm(affine[:3, 1]) * np.array([0.0, 0.95, -(0.0975**0.5)])
+    return Volume(voxels_zyx=v.voxels_zyx, affine_lps_mm=affine)
+
+
+def uneven(paths: list[Path]) -> list[Path]:
+    for k, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + 0.3 * k * k]
+        dataset.save_as(path)
+    return paths
+
+
+@pytest.mark.parametrize("kind", ["tilted", "uneven"])
+def test_planes_that_are_no_regular_stack_keep_their_places(
+    tmp_path: Path, body: Volume, kind: str
+) -> None:
+    paths = write_series(tmp_path / "ct", tilted(body) if kind == "tilted" else body)
+    paths = uneven(paths) if kind == "uneven" else paths
+    made = segment(tmp_path, paths, warnings=("Warning: by 18.5°; a sentence.",))
+    assert complaints(made.path) == []
+    read = highdicom.seg.segread(made.path)
+    seen = read.get_pixels_by_source_instance(
+        list(made.volume.instance_uids),
+        combine_segments=True,
+        assert_missing_frames_are_empty=True,
+    )
+    np.testing.assert_array_equal(seen, made.labels)
+    at = {read_attributes(p)["ImagePositionPatient"] for p in made.sources}
+    frames = read.PerFrameFunctionalGroupsSequence
+    assert {tuple(f.PlanePositionSequence[0].ImagePositionPatient) for f in frames} <= at
+    assert all("18.5 degrees" in s.SegmentDescription for s in read.SegmentSequence)
 
 
 @settings(

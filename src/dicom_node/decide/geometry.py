@@ -31,6 +31,7 @@ SPACING_TOLERANCE_MM = 0.1  # ... but scanners round positions to a tenth of a m
 HOLE_TOLERANCE = 0.2  # of the spacing, between a gap and a whole number of spacings
 SHEAR_TOLERANCE_DEG = 0.5
 SHIFT_TOLERANCE_PIXELS = 1.0  # in-plane, of any plane against the line through the stack
+THICKER_RATIO = 1.5  # of the thickness of planes that are further apart on purpose
 SPARSE_RATIO = 1.5  # of the distance of planes to their thickness
 LOCALIZER_PLANES = 2  # as many planes of another orientation may be localizers ...
 LOCALIZER_RATIO = 2  # ... where the others are at least that many times more
@@ -273,7 +274,7 @@ def _position_faults(
         return [Finding(code=Fault.DUPLICATE, reason=reason)]
     if not gaps:
         return []
-    return [*_shear_faults(ordered, heights, normal), *_gap_faults(heights, gaps)]
+    return [*_shear_faults(ordered, heights, normal), *_gap_faults(ordered, heights, gaps)]
 
 
 def _shear_faults(
@@ -299,7 +300,9 @@ def _shear_faults(
     return []
 
 
-def _gap_faults(heights: Sequence[float], gaps: Sequence[float]) -> list[Finding]:
+def _gap_faults(
+    ordered: Sequence[Plane], heights: Sequence[float], gaps: Sequence[float]
+) -> list[Finding]:
     """Holes (gaps of two, three ... spacings) and spacing that is uneven in any other way."""
     smallest = min(gaps)
     close = [g for g in gaps if g <= smallest * (1 + HOLE_TOLERANCE) + 2 * SPACING_TOLERANCE_MM]
@@ -310,7 +313,9 @@ def _gap_faults(heights: Sequence[float], gaps: Sequence[float]) -> list[Finding
     if not wide:
         return []
     counts = [(i, g, round(g / spacing)) for i, g in wide]
-    if any(n < 2 or abs(g - n * spacing) > HOLE_TOLERANCE * spacing for _, g, n in counts):
+    odd = any(n < 2 or abs(g - n * spacing) > HOLE_TOLERANCE * spacing for _, g, n in counts)
+    lone = _is_lone_step(len(close), [n for _, _, n in counts])
+    if odd or lone or _are_thicker(ordered, [i for i, _ in wide]):
         reason = f"spacing is uneven: from {smallest:.2f} to {max(gaps):.2f} mm"
         return [Finding(code=Fault.UNEVEN, reason=reason)]
     missing = sum(n - 1 for _, _, n in counts)
@@ -321,6 +326,20 @@ def _gap_faults(heights: Sequence[float], gaps: Sequence[float]) -> list[Finding
     plural = "planes are" if missing > 1 else "plane is"
     reason = f"{missing} {plural} missing {where}{more}"
     return [Finding(code=Fault.HOLE, reason=reason, missing=missing)]
+
+
+def _is_lone_step(close: int, multiples: Sequence[int]) -> bool:
+    """Whether one small gap stands among much larger ones, which it divides by chance."""
+    return close == 1 and len(multiples) > 1 and max(multiples) > 2
+
+
+def _are_thicker(ordered: Sequence[Plane], wide: Sequence[int]) -> bool:
+    """Whether planes at wide gaps are as much thicker: they were made that far apart."""
+    thin = min(plane.thickness_mm for plane in ordered)
+    return thin > 0 and any(
+        min(ordered[i].thickness_mm, ordered[i + 1].thickness_mm) >= THICKER_RATIO * thin
+        for i in wide
+    )
 
 
 def _remarks(first: Plane, spacing: float) -> list[Finding]:

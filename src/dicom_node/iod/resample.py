@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OUTSIDE_HU = -1024
 MAX_GRID_BYTES = 4 << 30
+_MARGIN = 1  # voxels around a label, where the distance to it is negative
 
 
 def regular(volume: Volume, *, max_bytes: int = MAX_GRID_BYTES) -> Volume:
@@ -46,54 +47,82 @@ def regular(volume: Volume, *, max_bytes: int = MAX_GRID_BYTES) -> Volume:
 def mapped_back(labels_zyx: NDArray[np.uint8], grid: Volume, source: Volume) -> NDArray[np.uint8]:
     """Labels on `grid` as labels of the planes of `source`: uint8, the shape of its voxels.
 
-    Each plane is cut out of the labels where it lies; borders between labels are smooth, so that
-    the steps of the grid do not show. What lies outside the grid is 0.
+    What is interpolated is the distance to the border of each label: a plane that lies between two
+    of the grid gets a border between theirs. What lies outside the grid is 0.
     """
     out = np.zeros(source.voxels_zyx.shape, np.uint8)
-    if not labels_zyx.any():
-        return out
+    best = np.zeros(source.voxels_zyx.shape, np.float32)
     into = np.linalg.inv(grid.affine_lps_mm) @ source.affine_lps_mm
-    low, high = _reach(labels_zyx, np.linalg.inv(into))
-    (top, left), (bottom, right) = (
-        np.clip(np.rint(ends[1:]).astype(int), 0, out.shape[1:]) for ends in (low, high)
-    )
-    if top >= bottom or left >= right:
-        return out
-    shape = (1, int(bottom - top), int(right - left))
-    for k, index in enumerate(source.slice_indices):
-        if low[0] < index < high[0]:
-            here = into.copy()
-            here[:3, 3] = (into @ (index, top, left, 1.0))[:3]
-            out[k, top:bottom, left:right] = _cut(labels_zyx, here, shape)
+    for number in (int(n) for n in np.unique(labels_zyx) if n):
+        found = labels_zyx == number
+        box = _box(found)
+        first = np.array([ends[0] for ends in box], np.float64)
+        depth = _depth(found, box, grid.spacing_zyx_mm)
+        _paint(out, best, number, depth, _moved(into, -first), source.slice_indices)
     return out
 
 
-def _reach(
-    labels_zyx: NDArray[np.uint8], outof: NDArray[np.floating[Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lowest and highest index (slice, row, column) of the source that a label can reach."""
+def _box(found: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where it is true, in each axis, with a margin that may reach beyond the array."""
     ranges = []
     for axis in range(3):
         rest = tuple(a for a in range(3) if a != axis)
-        found = np.flatnonzero(labels_zyx.any(axis=rest))
-        ranges.append((found[0] - 1, found[-1] + 1))
-    there = outof[:3] @ np.vstack((_corners(ranges), np.ones(8)))
-    return np.floor(there.min(axis=1)), np.ceil(there.max(axis=1)) + 1
+        at = np.flatnonzero(found.any(axis=rest))
+        ranges.append((int(at[0]) - _MARGIN, int(at[-1]) + 1 + _MARGIN))
+    return ranges
 
 
-def _cut(
-    labels_zyx: NDArray[np.uint8], into: NDArray[np.float64], shape: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    """One plane of the labels; only the slices that it cuts through are looked at."""
-    ends = into[0, 3] + _corners([(0, 0), (0, shape[1]), (0, shape[2])]).T @ into[0, :3]
-    first = max(int(np.floor(ends.min())) - 1, 0)
-    last = min(int(np.ceil(ends.max())) + 2, len(labels_zyx))
-    if first >= last:
-        return np.zeros(shape[1:], np.uint8)
-    into[0, 3] -= first
-    part = np.ascontiguousarray(labels_zyx[first:last])
-    found: NDArray[np.uint8] = _resampled(part, into, shape, sitk.sitkLabelLinear, 0)[0]
-    return found
+def _depth(
+    found: NDArray[np.bool_], box: Sequence[tuple[int, int]], spacing_zyx_mm: Sequence[float]
+) -> NDArray[np.float32]:
+    """Within the box: mm to the nearest voxel outside, negative outside to the nearest inside."""
+    shown = np.zeros([high - low for low, high in box], np.uint8)
+    inner = tuple(slice(_MARGIN, size - _MARGIN) for size in shown.shape)
+    shown[inner] = found[tuple(slice(low + _MARGIN, high - _MARGIN) for low, high in box)]
+    return _mm_to(1 - shown, spacing_zyx_mm) - _mm_to(shown, spacing_zyx_mm)
+
+
+def _mm_to(mask: NDArray[np.uint8], spacing_zyx_mm: Sequence[float]) -> NDArray[np.float32]:
+    """From each voxel to the nearest one of the mask; 0 in the mask."""
+    image = sitk.GetImageFromArray(mask)
+    image.SetSpacing([float(s) for s in reversed(spacing_zyx_mm)])
+    distance = sitk.SignedMaurerDistanceMap(
+        image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
+    )
+    far: NDArray[np.float32] = sitk.GetArrayFromImage(distance)
+    return np.maximum(far, 0, out=far)
+
+
+def _paint(  # in place: `out` where `depth` is deeper than `best`
+    out: NDArray[np.uint8],
+    best: NDArray[np.float32],
+    number: int,
+    depth: NDArray[np.float32],
+    into: NDArray[np.float64],
+    slice_indices: NDArray[np.float64],
+) -> None:
+    ends = [(0.0, size - 1.0) for size in depth.shape]
+    reach = (np.linalg.inv(into) @ np.vstack((_corners(ends), np.ones(8))))[:3]
+    low, high = np.floor(reach.min(axis=1)), np.ceil(reach.max(axis=1)) + 1
+    (top, left), (bottom, right) = (
+        np.clip(e[1:], 0, out.shape[1:]).astype(int) for e in (low, high)
+    )
+    if top >= bottom or left >= right:
+        return
+    shape = (1, int(bottom - top), int(right - left))
+    for k in np.flatnonzero((slice_indices > low[0]) & (slice_indices < high[0])):
+        here = _moved(into, into[:3, :3] @ (slice_indices[k], top, left))
+        plane = _resampled(depth, here, shape, sitk.sitkLinear, -1.0)[0]
+        shown = best[k, top:bottom, left:right]
+        deeper = plane > shown
+        out[k, top:bottom, left:right][deeper] = number
+        shown[deeper] = plane[deeper]
+
+
+def _moved(affine: NDArray[np.floating[Any]], by: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    moved = np.array(affine, np.float64)
+    moved[:3, 3] += by
+    return moved
 
 
 def _corners(ranges: Sequence[tuple[float, float]]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,33 +120,42 @@ def _manifest(table: Mapping[str, Any], folder: Path) -> ModelManifest:
     )
 
 
-def _policy(table: Mapping[str, Any], model: str) -> InputPolicy:
+def _policy(table: object, model: str) -> InputPolicy:
     """[policy] of model.toml; what it does not say is as InputPolicy has it."""
+    if not isinstance(table, dict):
+        raise _mistake(model, "policy is not a table")
     given: dict[str, Any] = {}
     for key, value in table.items():
+        path = f"policy.{key} = {value!r}"
         if key in ALLOWED:
-            names = [str(treatment) for treatment in ALLOWED[key]]
-            if value not in names:
-                allowed = ", ".join(f'"{name}"' for name in names)
-                raise _mistake(model, f"policy.{key} = {value!r}: allowed are {allowed}")
-            given[key] = Treatment(value)
+            given[key] = _treatment(value, key, path, model)
         elif key in LEAST:
-            kind = type(getattr(InputPolicy(), key))
-            number = kind(value) if isinstance(value, (int, kind)) else None
-            if number is None or isinstance(value, bool) or not number >= LEAST[key]:
-                words = "a whole number" if kind is int else "a number"
-                raise _mistake(
-                    model, f"policy.{key} = {value!r}: {words} from {LEAST[key]} upwards"
-                )
-            given[key] = number
+            given[key] = _limit(value, key, path, model)
         else:
-            given[key] = _words(value, f"policy.{key}", model)
+            given[key] = _words(value, path, model)
     return InputPolicy(**given)
+
+
+def _treatment(value: object, key: str, path: str, model: str) -> Treatment:
+    names = {str(treatment): treatment for treatment in ALLOWED[key]}
+    if not isinstance(value, str) or value not in names:
+        allowed = ", ".join(f'"{name}"' for name in names)
+        raise _mistake(model, f"{path}: allowed are {allowed}")
+    return names[value]
+
+
+def _limit(value: object, key: str, path: str, model: str) -> int | float:
+    whole = isinstance(getattr(InputPolicy(), key), int)
+    numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not numeric or not isinstance(value, (int, float)) or not LEAST[key] <= value < math.inf:
+        words = "a whole number" if whole else "a number"
+        raise _mistake(model, f"{path}: {words} from {LEAST[key]} upwards is needed")
+    return value if whole else float(value)
 
 
 def _words(value: object, path: str, model: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
-        raise _mistake(model, f"{path} = {value!r}: a list of texts is needed")
+        raise _mistake(model, f"{path}: a list of texts is needed")
     return tuple(text.strip().upper() for text in value)
 
 

@@ -264,3 +264,20 @@ def test_as_many_of_another_orientation_are_not_set_aside() -> None:
 def test_a_single_valued_image_type_is_understood() -> None:
     split = split_localizers([an_image(0, ImageType="LOCALIZER")])
     assert split.volume == ()
+
+
+def test_one_small_step_among_large_ones_is_no_measure_of_holes() -> None:
+    judged = fault(stack_of(axial(0.0, 4.0, 8.0, 9.0, 16.0)))
+    assert judged.fault is Fault.UNEVEN
+    every_second = fault(stack_of(axial(0.0, 3.0, 6.0, 7.5)))
+    assert every_second.fault is Fault.HOLE
+    assert every_second.missing == 2
+
+
+def test_thicker_planes_are_further_apart_on_purpose() -> None:
+    thick = [an_image(z, SliceThickness=5.0) for z in (0.0, 5.0, 10.0)]
+    thin = [an_image(z, SliceThickness=2.5) for z in (12.5, 15.0, 17.5)]
+    judged = fault(stack_of([*thick, *thin]))
+    assert judged.fault is Fault.UNEVEN
+    overlapping = [an_image(z, SliceThickness=5.0) for z in (0.0, 5.0, 7.5, 10.0)]
+    assert fault(stack_of(overlapping)).fault is Fault.HOLE
