@@ -139,14 +139,19 @@ def _files_removed(db: sqlite3.Connection, event: k.FilesRemoved, number: int) -
     db.execute("DELETE FROM garbage WHERE series_uid = ?", (event.series_uid,))
 
 
-def _restored(db: sqlite3.Connection, event: k.InstanceRestored, number: int) -> None:
-    """A Series that lacked files is judged anew as soon as it has all of them."""
+def _restored(db: sqlite3.Connection, event: k.InstanceRestored, number: int) -> str:
+    """A Series that lacked files is judged anew as soon as it has all of them.
+
+    Returns what it is a repetition of, as for InstanceArrived.
+    """
     del number
-    for table in ("instance", "conflict"):
+    is_instance, _ = (
         db.execute(
             f"UPDATE {table} SET path = ? WHERE sop_instance_uid = ? AND sha256 = ?",  # noqa: S608
             (event.path, event.sop_instance_uid, event.sha256),
-        )
+        ).rowcount
+        for table in ("instance", "conflict")
+    )
     db.execute("DELETE FROM garbage WHERE path = ?", (event.path,))
     db.execute(
         "UPDATE series SET purged_at = NULL, last_at = max(last_at, ?) WHERE series_uid = ?",
@@ -157,6 +162,7 @@ def _restored(db: sqlite3.Connection, event: k.InstanceRestored, number: int) ->
         "(SELECT 1 FROM instance WHERE instance.series_uid = series.series_uid AND path = '')",
         (SeriesState.RECEIVING, event.judge_at, event.series_uid, SeriesState.INCOMPLETE),
     )
+    return "repeated" if is_instance else "conflict"
 
 
 HANDLERS: Mapping[type, Callable[[sqlite3.Connection, Any, int], str | None]] = MappingProxyType(

@@ -37,6 +37,7 @@ from dicom_node.domain.identifiers import (
 _FIRST_BUFFER_BYTES = 8 * 1024  # enough for a request; a silent connection costs no more
 _BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB
 _COMMITMENT = frozenset({dimse.N_ACTION_RQ, dimse.N_EVENT_REPORT_RQ})
+_NO_STORAGE = frozenset({contexts.VERIFICATION, contexts.STORAGE_COMMITMENT})
 _GOODBYE_S = 2.0  # how long the peer may take to close after our last PDU
 
 _log = logging.getLogger(__name__)
@@ -211,6 +212,9 @@ class Acceptor:
             called_ae=request.called_ae,
             address=self._address[0],
             port=self._address[1],
+            proposes_storage=any(
+                proposed.abstract_syntax not in _NO_STORAGE for proposed in request.contexts
+            ),
         )
         rejection = self._judge(request)
         if rejection is not None:

@@ -35,12 +35,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRequest:
-    """Who calls whom, and from where."""
+    """Who calls whom, and from where. proposes_storage: more than Verification and Storage
+    Commitment, whether or not any of it will be accepted."""
 
     calling_ae: str
     called_ae: str
     address: str
     port: int
+    proposes_storage: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

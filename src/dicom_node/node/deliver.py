@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from dicom_node.decide import retry
+from dicom_node.decide import confirmation, retry
 from dicom_node.dimse.scu import Phase, StoreItem, StoreOutcome, Timeouts, store
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import PeerError
+from dicom_node.domain.errors import NodeError, PeerError, SpoolError
 from dicom_node.domain.records import Delivery, Peer, Result
 from dicom_node.domain.states import DeliveryState
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.lanes import Lanes
 from dicom_node.spool.store import Spool
+
+_log = logging.getLogger("dicom_node")
 
 BATCH_MAX = 200  # instances in one association
 REJECTED_PERMANENTLY = 1
@@ -22,90 +26,146 @@ REJECTED_PERMANENTLY = 1
 Send = Callable[[Peer, Sequence[StoreItem], Callable[[StoreOutcome], None]], object]
 """send(peer, items, on_outcome): on_outcome is called once for every item that was tried."""
 
+Instead = Callable[[Delivery, Result, Peer], Sequence[e.Event]]
+"""What follows where a peer will not take a result of this kind: the events by which it gets
+another in its place. None of them: the delivery is parked."""
+
+
+def nothing_instead(_delivery: Delivery, _result: Result, _peer: Peer) -> Sequence[e.Event]:
+    """No other kind is made."""
+    return ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliverer:
-    """Sends what is due, to one destination in one association, to several destinations at once."""
+    """Sends what is due, to one destination in one association, to several destinations at once.
 
-    peers: dict[str, Peer]
+    ask_after_s: when a peer that offers proof is asked for it, after it was sent something.
+    """
+
+    peers: Mapping[str, Peer]
     policy: retry.Policy
     spool: Spool
     journal: Journal
     clock: Clock
     send: Send
-    busy: dict[str, threading.Thread]
-    wake: Callable[[], None]
+    lanes: Lanes
+    instead: Instead = nothing_instead
+    ask_after_s: float = 0.0
 
     def run_due(self, now: float) -> float | None:
         """Start a thread for each destination that something is due for."""
         claim = self.journal.catalog.claim_deliveries
-        while due := claim(now=now, limit=BATCH_MAX, busy=frozenset(self.busy)):
+        while due := claim(now=now, limit=BATCH_MAX, busy=self.lanes.busy()):
             name = due[0][0].destination
-            thread = threading.Thread(
-                target=self._deliver, args=(name, due), name=f"deliver to {name}", daemon=True
-            )
-            self.busy[name] = thread
-            thread.start()
+            if not self.lanes.start(name, partial(self._deliver, name, due)):
+                for delivery, _ in due:
+                    self._ended(delivery, retry.Attempt(status=None, detail="no thread to send it"))
         due_at = self.journal.catalog.views.next_delivery_due()
         busy = due_at is not None and due_at <= now  # its destination is: the thread will ring
         return None if busy else due_at
 
     def finish(self, seconds: float) -> None:
         """Wait for what is under way."""
-        for thread in list(self.busy.values()):
-            thread.join(seconds)
+        self.lanes.finish(seconds)
 
     def _deliver(self, name: str, due: Sequence[tuple[Delivery, Result]]) -> None:
-        waiting = {result.sop_instance_uid: delivery for delivery, result in due}
+        """One attempt for each; whatever happens, each of them ends. Raises CatalogError."""
+        waiting = {result.sop_instance_uid: (delivery, result) for delivery, result in due}
 
         def ended(outcome: StoreOutcome) -> None:
-            delivery = waiting.pop(outcome.sop_instance_uid, None)
-            if delivery is not None:
-                self._ended(delivery, attempt_of(outcome))
+            pair = waiting.get(outcome.sop_instance_uid)
+            if pair is not None:
+                delivery, result = pair
+                refused = result if will_not_take(outcome) else None
+                self._ended(delivery, attempt_of(outcome), refused)
+                del waiting[outcome.sop_instance_uid]  # after: what is not recorded has not ended
 
+        lost = retry.Attempt(status=None, detail="an error of the node itself: see its log")
         try:
-            peer = self.peers.get(name)
-            if peer is None:
-                lost = retry.Attempt(
-                    status=None, permanent=True, detail=f"no peer is named {name}: add [[peer]]"
-                )
-            else:
-                lost = retry.Attempt(status=None, detail="the association ended early")
-                try:
-                    self.send(peer, [self._item(result) for _, result in due], ended)
-                except PeerError as error:
-                    lost = retry.Attempt(status=None, permanent=error.permanent, detail=str(error))
-            for delivery in list(waiting.values()):
-                self._ended(delivery, lost)
+            lost = self._sent(name, waiting, ended)
         finally:
-            del self.busy[name]  # before the bell: who wakes must find the destination free
-            self.wake()
+            for delivery, _ in waiting.values():
+                self._ended(delivery, lost)
 
-    def _item(self, result: Result) -> StoreItem:
-        return StoreItem(
-            sop_class_uid=result.sop_class_uid,
-            sop_instance_uid=result.sop_instance_uid,
-            transfer_syntax_uid=result.transfer_syntax_uid,
-            path=self.spool.path(result.path),
-        )
+    def _sent(
+        self,
+        name: str,
+        waiting: dict[str, tuple[Delivery, Result]],
+        ended: Callable[[StoreOutcome], None],
+    ) -> retry.Attempt:
+        """Send; returns what became of those of which nothing was heard."""
+        peer = self.peers.get(name)
+        if peer is None:
+            detail = f"no peer is named {name}: add [[peer]]"
+            return retry.Attempt(status=None, permanent=True, detail=detail)
+        items = self._items(waiting)
+        if items:
+            try:
+                self.send(peer, items, ended)
+            except PeerError as error:
+                return retry.Attempt(status=None, permanent=error.permanent, detail=str(error))
+        return retry.Attempt(status=None, detail="the association ended early")
 
-    def _ended(self, delivery: Delivery, attempt: retry.Attempt) -> None:
-        """The attempt's outcome becomes the delivery's next state."""
+    def _items(self, waiting: dict[str, tuple[Delivery, Result]]) -> list[StoreItem]:
+        """What there is a file of; the rest cannot be sent."""
+        items: list[StoreItem] = []
+        for uid, (delivery, result) in list(waiting.items()):
+            try:
+                path = self.spool.path(result.path)
+            except SpoolError:
+                gone = "its file was removed: have the Series sent and processed again"
+                self._ended(delivery, retry.Attempt(status=None, permanent=True, detail=gone))
+                del waiting[uid]
+                continue
+            items.append(
+                StoreItem(
+                    sop_class_uid=result.sop_class_uid,
+                    sop_instance_uid=uid,
+                    transfer_syntax_uid=result.transfer_syntax_uid,
+                    path=path,
+                )
+            )
+        return items
+
+    def _ended(
+        self, delivery: Delivery, attempt: retry.Attempt, refused: Result | None = None
+    ) -> None:
+        """The attempt's outcome becomes the delivery's next state. Raises CatalogError.
+
+        refused: the result, if it was its kind that the peer would not take.
+        """
         now = self.clock.now()
         number = delivery.attempt + 1  # claimed: the record is from before
         then = retry.after(
             attempt, number, delivery.created_at, self.policy, now, self.clock.luck()
         )
-        self.journal.commit(
-            e.DeliveryEnded(
-                at=now,
-                delivery_id=delivery.delivery_id,
-                state=then.state,
-                status=attempt.status,
-                reason=then.reason if then.state is not DeliveryState.SENT else "",
-                due_at=then.due_at,
-            )
+        sent = then.state is DeliveryState.SENT
+        ended = e.DeliveryEnded(
+            at=now,
+            delivery_id=delivery.delivery_id,
+            state=then.state,
+            status=attempt.status,
+            reason="" if sent else then.reason,
+            due_at=self._proof_due(delivery, now) if sent else then.due_at,
         )
+        parked = then.state is DeliveryState.PARKED
+        self.journal.commit(ended, *(self._instead(delivery, refused) if parked else ()))
+
+    def _instead(self, delivery: Delivery, refused: Result | None) -> Sequence[e.Event]:
+        peer = self.peers.get(delivery.destination)
+        if peer is None or refused is None:
+            return ()
+        try:
+            return self.instead(delivery, refused, peer)
+        except NodeError as error:
+            _log.error("nothing could be made in place of %s: %s", refused.sop_instance_uid, error)
+            return ()
+
+    def _proof_due(self, delivery: Delivery, now: float) -> float:
+        peer = self.peers.get(delivery.destination)
+        offered = peer is not None and confirmation.ways(peer.offers)
+        return now + self.ask_after_s if offered else now
 
 
 def attempt_of(outcome: StoreOutcome) -> retry.Attempt:
@@ -115,6 +175,13 @@ def attempt_of(outcome: StoreOutcome) -> retry.Attempt:
     )
     said = "; ".join(text for text in (outcome.detail, outcome.comment) if text)
     return retry.Attempt(status=outcome.status, permanent=never, detail=said)
+
+
+def will_not_take(outcome: StoreOutcome) -> bool:
+    """Whether it is this kind of object that the peer refuses, not us and not all of them."""
+    return outcome.phase is Phase.NO_CONTEXT or (
+        outcome.phase is Phase.STATUS and outcome.status != 0
+    )
 
 
 def sender(ae_title: str, timeouts: Timeouts) -> Send:

@@ -61,7 +61,7 @@ class Journal:
             _log.log(level, "%s", printable(text))
 
 
-def _concerned(event: e.Event) -> Sequence[str]:
+def _concerned(event: e.Event) -> Sequence[str]:  # noqa: PLR0911  # a table
     match event:
         case e.AssociationEnded() | e.InstanceArrived() | e.SourceCounted() | e.SeriesReopened():
             return (bells.ASSEMBLE,)
@@ -73,6 +73,12 @@ def _concerned(event: e.Event) -> Sequence[str]:
             return (bells.PERFORM,)
         case e.DeliveryQueued() | e.DeliveryReset():
             return (bells.DELIVER,)
+        case e.DeliveryEnded():
+            return (bells.CONFIRM, bells.RETAIN)
+        case k.DeliveryConfirmed():
+            return (bells.DELIVER, bells.RETAIN)
+        case k.CommitmentAsked() | k.CommitmentReportEnded():
+            return (bells.PROMISE,)
     return ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dicom_node.decide.routing import Sender, resolve_sender
@@ -17,6 +17,7 @@ from dicom_node.dimse.contract import (
     StoreRequest,
 )
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogError, NotDicom, SpoolError
 from dicom_node.domain.records import Attributes, Instance, Peer
 from dicom_node.iod.checks import Problem, check_stored
@@ -30,6 +31,7 @@ CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110  # PS3.7 §C.5
 DUPLICATE = 0x0111  # of the UID, not of the content: the sender is to know
 NOT_AUTHORISED = 0x0124
+CONGESTION = Rejection(result=2, source=3, reason=1)  # PS3.8 Table 9-21: come again later
 
 
 _REJECTION_AGAIN_S = 3600.0
@@ -39,13 +41,17 @@ _UIDS = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """Who may associate, and how much may come. quiet_s: when a Series is judged at the latest."""
+    """Who may associate, and how much may come. quiet_s: when a Series is judged at the latest.
+
+    closed: whether nobody is let in for now who wants to store.
+    """
 
     ae_title: str
     peers: tuple[Peer, ...]
     accept_unknown: bool
     min_free_bytes: int
     quiet_s: float
+    closed: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)
@@ -90,7 +96,7 @@ class StorageReceiver:
         self._last = journal.catalog.views.last_association()
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
-        """A number for the association, or why not (PS3.8 §9.3.4): permanent, service user."""
+        """A number for the association, or why not (PS3.8 §9.3.4)."""
         if request.called_ae.strip() != self._admission.ae_title:
             return self._reject(request, f"this node is called {self._admission.ae_title}", 7)
         sender = Sender(ae_title=request.calling_ae, address=request.address)
@@ -99,6 +105,8 @@ class StorageReceiver:
             return self._reject(
                 request, "no [[peer]] in the configuration has this AE title at this address", 3
             )
+        if request.proposes_storage and self._admission.closed():
+            return self._reject(request, "the node takes in nothing for now", CONGESTION)
         with self._lock:
             self._last += 1
             self._open[self._last] = _Open(
@@ -108,12 +116,16 @@ class StorageReceiver:
             )
             return self._last
 
-    def _reject(self, request: AssociationRequest, reason: str, code: int) -> Rejection:
+    def _reject(self, request: AssociationRequest, reason: str, code: int | Rejection) -> Rejection:
+        """code: a rejection, or the reason of one that is permanent, by the service user."""
+        rejection = (
+            code if isinstance(code, Rejection) else Rejection(result=1, source=1, reason=code)
+        )
         times = self._rejections.times(
             (request.calling_ae, request.address, reason), self._clock.now()
         )
         if not times:
-            return Rejection(result=1, source=1, reason=code)
+            return rejection
         with contextlib.suppress(CatalogError):  # the rejection stands, recorded or not
             self._journal.commit(
                 e.AssociationRejected(
@@ -125,7 +137,7 @@ class StorageReceiver:
                     times=times,
                 )
             )
-        return Rejection(result=1, source=1, reason=code)
+        return rejection
 
     def begin(self, request: StoreRequest) -> Sink | StoreAnswer:
         """Where the data set goes, or a refusal before it comes."""
@@ -175,15 +187,40 @@ class StorageReceiver:
         )
         try:
             outcome = self._journal.commit(*events, arrival)[-1]
+            events = ()
+            if outcome == "purged":
+                outcome = self._restored(instance, arrival.judge_at)
         except CatalogError as error:
             self._forget_opening(request.association, events)
             status = OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
             return self.refuse(request, status, "the catalog could not record it")
+        except SpoolError as error:
+            return self.refuse_for_disk(request, error)
         if outcome == "conflict":
             return StoreAnswer(
                 status=DUPLICATE, comment="kept apart: this UID is here with other content"
             )
         return StoreAnswer(status=0)
+
+    def _restored(self, instance: Instance, judge_at: float) -> str:
+        """An object whose file was removed is here again. Raises CatalogError, SpoolError.
+
+        While its folder is held, it is not removed once more: what is acknowledged stays.
+        """
+        keeping = self._journal.catalog.keeping
+        known = keeping.stored(instance.sop_instance_uid)
+        with self._spool.held(instance.path):
+            if self._spool.look(instance.path) is None:
+                raise SpoolError("the file was being removed: send it again")
+            restored = k.InstanceRestored(
+                at=self._clock.now(),
+                sop_instance_uid=instance.sop_instance_uid,
+                series_uid=known.series_uid if known is not None else instance.series_uid,
+                sha256=instance.sha256,
+                path=instance.path,
+                judge_at=judge_at,
+            )
+            return self._journal.commit(restored)[-1]
 
     def _opening(self, number: int) -> tuple[e.Event, ...]:
         """The association's own record, made with the first thing that it stores."""

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +217,35 @@ class Spool:
             path.unlink()
             self.disk.sync_folder(path.parent)
             return True
+
+    @contextmanager
+    def held(self, relative: str) -> Iterator[None]:
+        """Nothing comes to, or goes from, the folder of this object meanwhile; SpoolError."""
+        folder = self.path(relative).parent
+        with self.faults("lock a folder"):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with self.faults("lock a folder"):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def discard(self, relatives: Iterable[str], wanted: Callable[[str], bool]) -> int:
+        """Delete stored objects, durably, but for those that are wanted: asked while nothing comes
+        to their folder. Returns how many there were. Raises SpoolError, and what `wanted` raises.
+        """
+        removed = 0
+        for folder, some in itertools.groupby(sorted(relatives), lambda path: path[:-69]):
+            paths = list(some)
+            with self.held(paths[0]):
+                unwanted = [self.path(relative) for relative in paths if not wanted(relative)]
+                with self.faults("remove an object"):
+                    for path in unwanted:
+                        removed += path.exists()
+                        path.unlink(missing_ok=True)
+                    self.disk.sync_folder(self.root / folder)
+        return removed
 
     def free_bytes(self) -> int:
         """Bytes the node may still write on the spool's file system; raises SpoolError."""
