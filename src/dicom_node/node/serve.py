@@ -24,7 +24,6 @@ from dicom_node.node.applicability import judges
 from dicom_node.node.ask import Asker, counter
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.clock import Clock, SystemClock
-from dicom_node.node.deliver import Deliverer, sender
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import (
     GIB,
@@ -33,8 +32,10 @@ from dicom_node.node.layout import (
     make_data_dir,
     spool_path,
 )
+from dicom_node.node.outgoing import Outgoing, Shared, outgoing
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.reconcile import reconcile
+from dicom_node.node.retain import collect
 from dicom_node.node.soundness import require_sound
 from dicom_node.node.supervise import Supervisor
 from dicom_node.spool.store import Spool
@@ -82,10 +83,13 @@ def start(
         undo.callback(bell.close)
         journal = Journal(catalog, bell)
         journal.commit(e.NodeStarted(at=clock.now(), version=__version__))
+        collect(spool, journal, clock)
         reconciler = reconcile(spool, journal, clock)
-        server = _listen(config, spool, journal, clock)
+        shared = Shared(config=config, spool=spool, journal=journal, bell=bell, clock=clock)
+        onward = outgoing(shared)
+        server = _listen(shared, onward)
         close = undo.pop_all().close
-    threads, finish = _stages(config, manifests, spool, journal, bell, clock, stop)
+    threads, finish = _stages(shared, manifests, onward, stop)
     supervisor = Supervisor(
         command=("-m", "dicom_node.node.performer"),
         arguments=(repr(clock.offset), *(() if config_path is None else (str(config_path),))),
@@ -136,8 +140,8 @@ def watching(clock: SystemClock, run_due: stage.RunDue) -> stage.RunDue:
     return run
 
 
-def _listen(config: Config, spool: Spool, journal: Journal, clock: Clock) -> Server:
-    receive = config.receive
+def _listen(shared: Shared, onward: Outgoing) -> Server:
+    config, receive = shared.config, shared.config.receive
     receiver = StorageReceiver(
         admission=Admission(
             ae_title=config.node.ae_title,
@@ -145,16 +149,18 @@ def _listen(config: Config, spool: Spool, journal: Journal, clock: Clock) -> Ser
             accept_unknown=receive.unknown_peers == "accept",
             min_free_bytes=int(receive.min_free_gib * GIB),
             quiet_s=config.complete.quiet_s,
+            closed=onward.gauge.closed,
         ),
-        spool=spool,
-        journal=journal,
-        clock=clock,
+        spool=shared.spool,
+        journal=shared.journal,
+        clock=shared.clock,
     )
     return serve_storage(
         ae_title=config.node.ae_title,
         host=config.node.host,
         port=config.node.port,
         receiver=receiver,
+        committer=onward.commitments,
         limits=Limits(
             associations_max=receive.max_associations,
             idle_s=receive.idle_s,
@@ -167,15 +173,13 @@ def _listen(config: Config, spool: Spool, journal: Journal, clock: Clock) -> Ser
 
 
 def _stages(
-    config: Config,
+    shared: Shared,
     manifests: Mapping[str, ModelManifest],
-    spool: Spool,
-    journal: Journal,
-    bell: bells.Bell,
-    clock: Clock,
+    onward: Outgoing,
     stop: threading.Event,
 ) -> tuple[list[threading.Thread], Callable[[], None]]:
-    """The threads of assembling and delivering, and what to do when they have ended."""
+    """The threads of the stages, and what to do when they have ended."""
+    config, journal, bell, clock = shared.config, shared.journal, shared.bell, shared.clock
     assembler = Assembler(
         policy=config.complete.policy(),
         ask_source=config.complete.ask_source,
@@ -183,19 +187,6 @@ def _stages(
         peers=config.peers,
         tools=judges(manifests),
         journal=journal,
-    )
-    deliverer = Deliverer(
-        peers={peer.name: peer for peer in config.peers},
-        policy=config.deliver.policy(),
-        spool=spool,
-        journal=journal,
-        clock=clock,
-        send=sender(
-            config.node.ae_title,
-            Timeouts(connect_s=config.deliver.connect_s, answer_s=config.deliver.answer_s),
-        ),
-        busy={},
-        wake=lambda: bell.ring(bells.DELIVER),
     )
     asker = Asker(
         source_of=assembler.source_of,
@@ -211,12 +202,12 @@ def _stages(
     threads = [
         _thread(bells.ASSEMBLE, assembler.run_due, bell, clock, stop),
         _thread(bells.ASK, asker.run_due, bell, clock, stop),
-        _thread(bells.DELIVER, deliverer.run_due, bell, clock, stop),
+        *(_thread(name, run_due, bell, clock, stop) for name, run_due in onward.stages),
     ]
 
     def finish() -> None:
         asker.finish(_GRACE_S)
-        deliverer.finish(_GRACE_S)
+        onward.finish(_GRACE_S)
 
     return threads, finish
 
