@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -13,6 +14,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 from dicom_node.domain import events as e
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(e.Event)}
+
+
+_hints = functools.cache(get_type_hints)  # evaluates source text: slow
 
 
 def kind_of(event: e.Event) -> str:
@@ -41,7 +45,7 @@ def _plain(value: Any) -> Any:
 def _rebuild(hint: Any, value: Any) -> Any:
     """`value` (parsed JSON) as the type that `hint` names."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = get_type_hints(hint)
+        hints = _hints(hint)
         return hint(**{name: _rebuild(hints[name], item) for name, item in value.items()})
     origin = get_origin(hint)
     if origin is tuple:
