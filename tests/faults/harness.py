@@ -102,7 +102,8 @@ name = "lungs"
 when = 'Modality == "CT"'
 tool = "lung-threshold"
 results = ["seg"]
-to = ["@sender"]
+to = ["{to}"]
+{more}
 """
 # A Series is complete when all its instances are here, and never for the mere passing of time: the
 # objects say how many they are, and the times above outlast every test. So no kill, however long
@@ -290,7 +291,8 @@ def send(address: tuple[str, int], sent: Sent, *, pause_s: float = 0.0) -> None:
 class Life:
     """One data folder through many ends of its node, with its sender and its destination.
 
-    data_dir: where the folder is to lie; beside the configuration if nothing is said.
+    data_dir: where the folder is to lie; beside the configuration if nothing is said. through: the
+    port that the node sends to, if it is not the destination's. more: peers, after the others.
     """
 
     def __init__(
@@ -301,6 +303,7 @@ class Life:
         seed: str,
         tally: Tally,
         data_dir: Path | None = None,
+        through: int | None = None,
         **settings: object,
     ) -> None:
         self.folder, self.destination = folder, destination
@@ -317,12 +320,13 @@ class Life:
         self._wrapped = False
         (folder / "models" / "lung-threshold").mkdir(parents=True)
         (folder / "models" / "lung-threshold" / "model.toml").write_text(MODEL)
-        defaults = {"min_free_gib": 0, "max_attempts": 100, "answer_s": 20}
+        defaults = {"min_free_gib": 0, "max_attempts": 100, "answer_s": 20, "more": ""}
+        defaults["to"] = "@sender"
         self.config.write_text(
             CONFIG.format(
                 port=self.port,
                 data_dir=self.data_dir,
-                pacs_port=destination.port,
+                pacs_port=through or destination.port,
                 **{**defaults, **settings},
             )
         )
@@ -374,9 +378,16 @@ class Life:
             return True
         return False
 
+    def wait(self, so: Callable[[], object], what: str) -> None:
+        """Wait for what must happen while the node lives; fails with what it told."""
+        try:
+            wait_until(lambda: self.dead() or so(), what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.told()}") from None
+        assert so() or not self.dead(), f"the node died; {what} did not happen\n{self.told()}"
+
     def ready(self) -> None:
-        wait_until(lambda: self.dead() or self.listens(), "the node listens")
-        assert not self.dead(), self.told()
+        self.wait(self.listens, "the node listens")
 
     def kill(self) -> None:
         """SIGKILL to the node alone; its performers must go by themselves."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.harness import Life, wait_until
+from faults.harness import Life
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are in /proc")
@@ -21,7 +21,7 @@ def test_a_signal_that_another_than_the_main_thread_gets_ends_the_node(
     life.start()
     life.ready()
     life.sending(life.add_series()).join(60)
-    wait_until(life.all_delivered, f"the result comes\n{life.told()}")
+    life.wait(life.all_delivered, "the result comes")
     threads = [int(path.name) for path in Path(f"/proc/{life.pid()}/task").iterdir()]
     os.kill(max(threads), number)  # Linux gives it to the thread of that number, if it can
     assert life.process.wait(60) == 0, life.told()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.harness import SLICES, Life, processes_about, wait_until
+from faults.harness import SLICES, Life, processes_about
 
 SIZE_MIB = 24
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3
@@ -66,7 +66,7 @@ def life(disk: SmallDisk, new_life: Callable[..., Life], pacs) -> Iterator[Life]
     life.start()
     life.ready()
     life.sending(life.add_series()).join(60)
-    wait_until(life.all_delivered, f"the first result comes\n{life.told()}")
+    life.wait(life.all_delivered, "the first result comes")
     yield life
     life.end()
 
@@ -114,14 +114,14 @@ def test_a_result_that_finds_no_room_is_made_when_there_is(life: Life, disk: Sma
     try:
         life.sending(life.add_series()).join(60)
         waiting = "SELECT count(*) FROM step WHERE state = 'SCHEDULED'"
-        wait_until(lambda: life.catalog(waiting) == [(1,)], f"the step waits\n{life.told()}")
+        life.wait(lambda: life.catalog(waiting) == [(1,)], "the step waits")
         disk.fill()
     finally:
         os.kill(performer, signal.SIGCONT)
     known = len(life.log.read_text().splitlines())
-    wait_until(
+    life.wait(
         lambda: "full" in "".join(life.log.read_text().splitlines()[known:]),
-        f"the node tells of it\n{life.told()}",
+        "the node tells of it",
     )
     assert not life.all_delivered()
     assert not life.lost()

@@ -87,16 +87,16 @@ def one_round(life: Life, plan: Plan | None) -> str:
         wait_until(lambda: life.dead() or time.monotonic() > moment, "the moment comes")
         where = "at a random moment"
     else:
-        wait_until(
+        life.wait(
             lambda: life.dead() or life.fired() or life.all_delivered(),
-            f"the kill, or the end of the work\n{life.told()}",
+            "the kill, or the end of the work",
         )
         where = f"{plan['process']}, {plan['when']} {plan['point']}"
         if not life.fired():
             assert not life.dead(), life.told()
             where = "when all was delivered"
         elif plan["process"] == "performer" and luck.random() < 0.3:
-            wait_until(life.all_delivered, f"a new performer finishes the work\n{life.told()}")
+            life.wait(life.all_delivered, "a new performer finishes the work")
     life.kill()
     sender.join(60)
     assert not sender.is_alive()

@@ -160,7 +160,7 @@ def cut_while(life: Life, disk: LoopDisk, moment: str) -> None:
         "delivering": lambda: len(life.mine()) > results,
         "delivered": life.all_delivered,
     }[moment]
-    wait_until(lambda: life.dead() or reached(), f"{moment}\n{life.told()}")
+    life.wait(lambda: life.dead() or reached(), moment)
     assert not life.dead(), life.told()
     cut_and_come_back(life, disk, sender)
     life.check_after_death()

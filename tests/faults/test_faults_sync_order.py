@@ -188,7 +188,7 @@ def test_what_an_answer_promises_is_on_the_disk_before_the_answer_goes_out(
     life.sending(life.add_series()).join(60)
     if STORESCU.exists():
         stored_by_dcmtk(life, tmp_path / "files")
-    wait_until(life.all_delivered, f"the results come\n{life.told()}")
+    life.wait(life.all_delivered, "the results come")
     wait_until(
         lambda: {s for (s,) in life.catalog("SELECT state FROM delivery")} == {"SENT"},
         "the deliveries are recorded",
