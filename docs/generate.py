@@ -39,7 +39,8 @@ STORE_STATUSES: Mapping[int, str] = MappingProxyType(
         0x0000: "The object is durable: bytes, folder and catalog are synced. Also for one that "
         "comes again with the same bytes.",
         0x0110: "The disk or the catalog failed, or the node itself. Try again.",
-        0x0111: "The SOP Instance UID is here already, with other bytes. The first stays; the other is kept apart.",
+        0x0111: "The SOP Instance UID is here already, with other bytes. The first stays; the "
+        "other is kept apart.",
         0x0117: "The Affected SOP Instance UID is no UID.",
         0x0122: "The SOP Class of the command is not that of the presentation context.",
         0x0124: "The peer's `may` does not hold `store`.",

@@ -47,6 +47,7 @@ PLANTED = [
     ("tomllib in config, and in tools for model.toml only", "node/planted.py", "import tomllib\n"),
     ("click and rich in cli only", "node/planted.py", "import rich.table\n"),
     ("structlog in node only", "spool/planted.py", "import structlog\n"),
+    ("httpx in web only", "node/planted.py", "def late():\n    import httpx\n"),
     ("numpy where voxels are only", "decide/planted.py", "import numpy as np\n"),
 ]
 
