@@ -29,8 +29,9 @@ from dicom_node.domain.volume import Volume
 from dicom_node.iod.image import read_volume
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.applicability import Judge, judges
+from dicom_node.node.encode import Source
 from dicom_node.node.offline import Answer, FoundSeries, answers, find_series
-from dicom_node.node.produce import Source, judge, judge_values
+from dicom_node.node.produce import judge, judge_values
 from dicom_node.testing.series import Header, write_series
 from dicom_node.tools.registry import build_tool, load_models
 

@@ -167,7 +167,7 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
         write_model(folder / "models")
         path = folder / "ae_config.toml"
         path.write_text(config_text(peers=peers, routes=routes, more=more, complete=complete))
-        running = start(load(path), config_path=path)
+        running = start(load(path))
         nodes.append(NodeUnderTest(folder=folder, config_path=path, running=running))
         return nodes[-1]
 
@@ -196,9 +196,7 @@ def a_node(
 @contextmanager
 def started(path: Path) -> Iterator[NodeUnderTest]:
     """The node of a configuration that is there."""
-    node = NodeUnderTest(
-        folder=path.parent, config_path=path, running=start(load(path), config_path=path)
-    )
+    node = NodeUnderTest(folder=path.parent, config_path=path, running=start(load(path)))
     try:
         yield node
     finally:

@@ -407,7 +407,7 @@ def stuck_in(house: House, objects) -> tuple[Stuck, int]:
 
 def performer_pid(house: House) -> int:
     """The child of this process that performs for this node."""
-    config = str(house.node.config_path).encode()
+    config = str(house.node.folder / "var" / "performer.json").encode()
     found: list[int] = []
 
     def is_there() -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
+from dicom_node.catalog.views import result_of
+from dicom_node.decide.supersede import Replaced
+from dicom_node.domain.records import Result
 from dicom_node.domain.states import DeliveryState
 
 Rows = Callable[..., list[sqlite3.Row]]
@@ -28,23 +30,6 @@ _NEWER = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replaced:
-    """One delivery of a result that was replaced.
-
-    series_uid: of the result. step_id: the step that replaced it. newer: the states of what is owed
-    to the same peer of the same kind, of that step and later ones.
-    """
-
-    delivery_id: int
-    destination: str
-    state: DeliveryState
-    result_uid: str
-    series_uid: str
-    step_id: int
-    newer: frozenset[DeliveryState]
-
-
 class Supersession:
     """Queries for those who settle it. Shares its catalog's connection and lock."""
 
@@ -56,6 +41,13 @@ class Supersession:
         unsent = self._rows(_UNSENT)
         arrived = [row for name in sorted(told) for row in self._rows(_ARRIVED, name)]
         return [self._replaced(row) for row in (*unsent, *arrived)]
+
+    def series(self, series_uid: str) -> list[Result]:
+        """The results of one Series of ours, by SOP Instance UID."""
+        rows = self._rows(
+            "SELECT * FROM result WHERE series_uid = ? ORDER BY sop_instance_uid", series_uid
+        )
+        return [result_of(row) for row in rows]
 
     def _replaced(self, row: sqlite3.Row) -> Replaced:
         newer = self._rows(

@@ -87,7 +87,7 @@ def demo(
                 else stack.enter_context(test_pacs(out / "pacs"))
             )
             path = _write_config(base, pacs, tool_id, out)
-            node = start(load(path), config_path=path, log_to=log_file)
+            node = start(load(path), log_to=log_file)
             stack.callback(node.stop)
             pacs.knows(node.config.node.ae_title, node.port)
         shown = _run(node, pacs, series, out, steps)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.domain.errors import NodeError
+from dicom_node.node.encode import Source
 from dicom_node.node.offline import find_series
-from dicom_node.node.produce import Source
 from dicom_node.testing.phantom import chest_phantom
 from dicom_node.testing.series import write_series
 

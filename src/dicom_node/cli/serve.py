@@ -30,7 +30,7 @@ def serve(config_path: Path | None, log_json: bool, verbose: bool) -> None:
     path = config_path or find()
     config = load(path)
     with _told_to_end() as told:
-        node = start(config, config_path=path)
+        node = start(config)
         if not log_json:
             console().print(start_table(node))
         told.recv(1)

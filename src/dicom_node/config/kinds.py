@@ -104,8 +104,8 @@ Days = Annotated[float, Field(ge=0, le=36500, allow_inf_nan=False)]
 Gibibytes = Annotated[float, Field(gt=0, le=1024 * 1024, allow_inf_nan=False)]
 
 Asked = Literal["store", "commit"]
-Offered = Literal["store", "query", "retrieve", "commit"]
-ResultKind = Literal["seg"]
+Offered = Literal["store", "query", "retrieve", "commit", "reject"]
+ResultKind = Literal["seg", "sc"]
 
 
 class Section(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ MAX_BYTES = 1 << 20
 class Config:
     """Everything the operator said, with the defaults for the rest; paths are absolute.
 
-    source: the file, for messages. data_dir, models_dir: as in `node`; without a models_dir in the
-    file, that of the models shipped along. passing: the routes that delete after delivery.
+    source: the file, for messages. text, base: what `read` made it of. data_dir, models_dir: as in
+    `node`; without a models_dir in the file, that of the models shipped along. passing: the routes
+    that delete after delivery.
     """
 
     source: str
@@ -49,6 +50,8 @@ class Config:
     passing: frozenset[str]
     peers: tuple[Peer, ...]
     routes: tuple[Route, ...]
+    text: str = ""
+    base: Path = Path()
 
     def peer(self, name: str) -> Peer | None:
         """The peer of that name."""
@@ -96,7 +99,7 @@ def read(text: str, *, base: Path, source: str = FILE_NAME) -> Config:
     found += cross_checks(file)
     if found:
         raise ConfigurationError(found, source)
-    return _config(file, base=base, source=source)
+    return replace(_config(file, base=base, source=source), text=text, base=base)
 
 
 def check(config: Config, *, tools: Collection[str], keywords: Collection[str]) -> None:
@@ -170,6 +173,7 @@ def _peer(table: PeerTable, base: Path) -> Peer:
         release_s=table.release_s,
         quiet_s=table.quiet_s,
         give_up_s=table.give_up_s,
+        fallback=table.fallback or "",
         dicomweb=table.dicomweb,
         dicomweb_token=secrets.absolute(table.dicomweb_token, base),
     )

@@ -201,7 +201,8 @@ class Peer(Section):
         default=frozenset({"store"}),
         strict=False,
         description='What this node may ask of it. "commit": Storage Commitment; for its report it '
-        "must know this node's AE title, address and port, and be let in by `networks`.",
+        "must know this node's AE title, address and port, and be let in by `networks`. "
+        '"reject": it honours rejection notes (IHE IOCM), and hides results that were replaced.',
     )
     release_s: Seconds | None = Field(
         default=None, description="For Series that it sends: instead of `complete.release_s`."
@@ -211,6 +212,11 @@ class Peer(Section):
     )
     give_up_s: Seconds | None = Field(
         default=None, description="For Series that it sends: instead of `complete.give_up_s`."
+    )
+    fallback: Literal["sc"] | None = Field(
+        default=None,
+        description='What it gets where it takes no Segmentation. "sc": Secondary Captures, a '
+        "picture of each image.",
     )
     dicomweb: Url = Field(
         default="",
@@ -239,7 +245,11 @@ class Route(Section):
     )
     tool: Name = Field(description="The id of a model.")
     results: tuple[ResultKind, ...] = Field(
-        default=("seg",), strict=False, min_length=1, description="Kinds of results to make."
+        default=("seg",),
+        strict=False,
+        min_length=1,
+        description='Kinds of results to make. "seg": a Segmentation. "sc": pictures of it, which '
+        "every PACS shows (Secondary Captures).",
     )
     to: tuple[str, ...] = Field(
         default=("@sender",),

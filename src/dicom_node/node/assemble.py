@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dicom_node.decide import completeness
+from dicom_node.decide import completeness, supersede
 from dicom_node.decide.geometry import Fault, NotAStack, hole, split_localizers, stack_of
 from dicom_node.decide.routing import Route, Sender, StepPlan, plan, resolve_sender
 from dicom_node.domain import events as e
@@ -145,26 +145,10 @@ class Assembler:
         return events
 
     def _replacing(self, step: Step) -> Step:
-        """The step, with the earlier results of its tool on the Series that its own replace.
-
-        The same input as before gives the same results: they replace what those replaced.
-        """
+        """The step, with the earlier results that its own will replace."""
         views = self.journal.catalog.views
-        done = [
-            s
-            for s in views.steps(step.series_uid)
-            if s.tool_id == step.tool_id and s.state is StepState.COMPLETED
-        ]
-        for earlier in reversed(done):
-            if earlier.instance_uids == step.instance_uids and earlier.results == step.results:
-                return replace(step, replaces=earlier.replaces)
-        gone = {uid for earlier in done for uid in earlier.replaces}
-        results = [
-            r.sop_instance_uid
-            for r in views.results(step.series_uid)
-            if r.tool_id == step.tool_id and r.kind in step.results
-        ]
-        return replace(step, replaces=tuple(sorted(set(results) - gone)))
+        steps, results = views.steps(step.series_uid), views.results(step.series_uid)
+        return replace(step, replaces=supersede.replaces(step, steps, results))
 
 
 def patience_with(source: Peer | None, policy: completeness.Policy) -> completeness.Policy:

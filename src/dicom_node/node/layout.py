@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 from pathlib import Path
 from typing import IO
 
-from dicom_node.config.load import Config
+from dicom_node.config.load import Config, read
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.iod.seg_settings import SegSettings
 
@@ -40,6 +41,25 @@ def lock_data_dir(data_dir: Path) -> IO[bytes]:
         handle.close()
         raise ConfigurationError([f"another node uses the data folder {data_dir}"]) from error
     return handle
+
+
+def hand_over(config: Config) -> Path:
+    """Write what the configuration was made of for the performers, and say where."""
+    path = config.data_dir / "performer.json"
+    body = {"text": config.text, "base": str(config.base), "source": config.source}
+    path.touch(mode=0o600, exist_ok=True)
+    path.write_text(json.dumps(body), encoding="utf-8")
+    return path
+
+
+def taken_over(path: Path) -> Config:
+    """The configuration that was handed over. Raises ConfigurationError."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        text, base, source = body["text"], Path(body["base"]), body["source"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError([f"{path.name} cannot be read: {error}"]) from error
+    return read(text, base=base, source=source)
 
 
 def seg_settings(config: Config) -> SegSettings:

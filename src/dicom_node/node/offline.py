@@ -13,7 +13,8 @@ from dicom_node.domain.tool import ImageProcessingTool, NotApplicable
 from dicom_node.iod.header import read_attributes
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.applicability import Judge
-from dicom_node.node.produce import Outcome, Source, produce
+from dicom_node.node.encode import Source
+from dicom_node.node.produce import Outcome, produce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

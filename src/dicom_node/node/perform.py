@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dicom_node.decide import retry
@@ -17,13 +17,16 @@ from dicom_node.domain.errors import (
     SpoolError,
     ToolError,
 )
-from dicom_node.domain.records import Delivery, Result, Step
-from dicom_node.domain.states import DeliveryState
+from dicom_node.domain.records import Result, Step
+from dicom_node.domain.states import StepState
 from dicom_node.domain.tool import ImageProcessingTool
+from dicom_node.iod.replacing import Replacement
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.clock import Clock
+from dicom_node.node.encode import Produced, Source
 from dicom_node.node.journal import Journal
-from dicom_node.node.produce import Outcome, Produced, Source, produce
+from dicom_node.node.produce import Outcome, produce
+from dicom_node.node.supersede import Superseder, owed
 from dicom_node.spool.store import Spool
 
 _log = logging.getLogger("dicom_node")
@@ -47,11 +50,13 @@ class Performer:
     spool: Spool
     journal: Journal
     clock: Clock
+    superseder: Superseder
     loaded: dict[str, ImageProcessingTool] = field(default_factory=dict)
 
     def run_due(self, now: float) -> float | None:
         """Perform the most urgent step that is due. Returns when to look again."""
         catalog = self.journal.catalog
+        self.superseder.run_due(now)
         step = catalog.claim_step(
             now=now,
             lease_s=LEASE_S,
@@ -73,21 +78,52 @@ class Performer:
                 _log.error("%s", error)
 
     def _perform(self, step: Step) -> None:
-        """One step to its end: completed, canceled (the input), or failed (the tool, the disk)."""
+        """One step to its end: completed, canceled (the input), or failed (the tool, the disk).
+
+        Whatever else goes wrong fails the step, too, and is raised.
+        """
         try:
-            sources = self._sources(step)
-            outcome = produce(
-                sources, self._tool(step.tool_id), self.settings, threads=self.threads
-            )
-            self._complete(step, outcome)
+            self._complete(step, self._outcome(step))
         except ObjectError as error:
-            self.journal.commit(
-                e.StepCanceled(at=self.clock.now(), step_id=step.step_id, reason=str(error))
+            self._end(
+                step,
+                e.StepCanceled(
+                    at=self.clock.now(),
+                    step_id=step.step_id,
+                    reason=str(error),
+                    transaction_uid=step.transaction_uid,
+                ),
             )
         except NodeError as error:
             self._failed(step, error)
         except MemoryError:
             self._failed(step, ToolError("out of memory"))
+        except Exception as error:
+            what = f"{type(error).__name__}, an error of the node itself: see its log"
+            self._failed(step, ToolError(what))
+            raise
+
+    def _outcome(self, step: Step) -> Outcome:
+        """What the tool makes of the step's input, in the kinds that it asks for."""
+        known = [self.journal.catalog.views.result(uid) for uid in step.replaces]
+        replaces = [
+            Replacement(kind=r.kind, sop_instance_uid=r.sop_instance_uid, series_uid=r.series_uid)
+            for r in known
+            if r is not None
+        ]
+        sources = self._sources(step)
+        tool = self._tool(step.tool_id)
+        try:
+            return produce(
+                sources,
+                tool,
+                self.settings,
+                threads=self.threads,
+                kinds=step.results,
+                replaces=replaces,
+            )
+        except OSError as error:
+            raise _unreadable(sources, error) from error
 
     def _failed(self, step: Step, error: NodeError) -> None:
         now = self.clock.now()
@@ -95,9 +131,28 @@ class Performer:
         full = isinstance(error, SpoolError | CatalogError) and error.full
         if step.attempt >= self.max_attempts and not full:  # for room it waits as long as it takes
             retry_at = None
-        self.journal.commit(
-            e.StepFailed(at=now, step_id=step.step_id, reason=str(error), retry_at=retry_at)
+        failed = e.StepFailed(
+            at=now,
+            step_id=step.step_id,
+            reason=str(error),
+            retry_at=retry_at,
+            transaction_uid=step.transaction_uid,
         )
+        self._end(step, failed)
+
+    def _end(self, step: Step, *events: e.Event) -> None:
+        """Commit how the step ended; nothing of it where it is not this performer's any more."""
+        try:
+            self.journal.commit(*events)
+        except CatalogError:
+            # canceled or taken away meanwhile: its files are unreferenced, and swept at a start
+            current = self.journal.catalog.views.step(step.step_id)
+            if current is not None and (current.state, current.transaction_uid) == (
+                StepState.IN_PROGRESS,
+                step.transaction_uid,
+            ):
+                raise
+            _log.info("step %d was superseded while it ran", step.step_id)
 
     def _tool(self, tool_id: str) -> ImageProcessingTool:
         if tool_id not in self.loaded:
@@ -137,22 +192,13 @@ class Performer:
             )
         ]
         for produced in outcome.produced:
-            if produced.kind not in step.results:
-                continue
             result = self._result(step, produced, tool, now)
             events.append(e.ResultStored(at=now, result=result))
             events.extend(
-                e.DeliveryQueued(at=now, delivery=_owed(result, to, now))
+                e.DeliveryQueued(at=now, delivery=owed(result.sop_instance_uid, to, now))
                 for to in step.destinations
             )
-        try:
-            self.journal.commit(*events)
-        except CatalogError:
-            # canceled or taken away meanwhile: the files are unreferenced, and swept at a start
-            current = self.journal.catalog.views.step(step.step_id)
-            if current is not None and current.transaction_uid == step.transaction_uid:
-                raise
-            _log.info("step %d was superseded while it ran", step.step_id)
+        self._end(step, *events)
 
     def _result(
         self, step: Step, produced: Produced, tool: ImageProcessingTool, now: float
@@ -177,16 +223,11 @@ class Performer:
         )
 
 
-def _owed(result: Result, destination: str, now: float) -> Delivery:
-    return Delivery(
-        delivery_id=0,  # the catalog numbers it
-        result_uid=result.sop_instance_uid,
-        destination=destination,
-        state=DeliveryState.QUEUED,
-        attempt=0,
-        created_at=now,
-        due_at=now,
-    )
+def _unreadable(sources: Sequence[Source], error: OSError) -> SpoolError:
+    """The error of a file as one that names the object."""
+    which = next((s.uid for s in sources if str(s.path) == str(error.filename)), "")
+    what = f"instance {which}" if which else "an instance"
+    return SpoolError(f"the file of {what} cannot be read: {error.strerror or error}")
 
 
 class _Heartbeat:
@@ -206,9 +247,13 @@ class _Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
+        claim = self._step.transaction_uid or ""
         while not self._over.wait(LEASE_S / 3):
             until = self._performer.clock.now() + LEASE_S
-            self._performer.journal.catalog.extend_lease(self._step.step_id, until)
+            try:
+                self._performer.journal.catalog.extend_lease(self._step.step_id, claim, until)
+            except CatalogError as error:  # the lease outlasts two such beats
+                _log.warning("%s", error)
 
 
 def be_nice(by: int) -> None:

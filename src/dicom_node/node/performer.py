@@ -1,6 +1,8 @@
-"""The performer process: `python -m dicom_node.node.performer NUMBER CLOCK [CONFIG]`.
+"""The performer process: `python -m dicom_node.node.performer NUMBER CLOCK CONFIGURATION`.
 
 CLOCK is the supervisor's clock offset (see node.clock): leases are judged by one time.
+CONFIGURATION is the file that `hand_over` wrote: what the node was started with, whatever the
+operator has made of the file since.
 
 The supervisor starts it and ends it; standard input closes when the supervisor dies, and the
 performer goes with it.
@@ -8,6 +10,7 @@ performer goes with it.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,19 +18,21 @@ import threading
 from pathlib import Path
 
 from dicom_node.catalog import Catalog
-from dicom_node.config.load import Config, load
-from dicom_node.domain.errors import ToolError
+from dicom_node.config.load import Config
+from dicom_node.domain.errors import NodeError, ToolError
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.node import bell as bells
 from dicom_node.node import log, stage
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
-from dicom_node.node.layout import catalog_path, seg_settings, spool_path
+from dicom_node.node.layout import catalog_path, seg_settings, spool_path, taken_over
 from dicom_node.node.perform import BuildTool, Performer, be_nice
+from dicom_node.node.supersede import Superseder
 from dicom_node.spool.store import Spool
 from dicom_node.tools.manifest import read_manifest
 from dicom_node.tools.registry import build_tool
 
+_log = logging.getLogger("dicom_node")
 _NICE = 5
 
 
@@ -46,10 +51,17 @@ def builder(config: Config) -> BuildTool:
 
 def main(arguments: list[str]) -> int:
     """Perform steps until told to stop."""
-    number = int(arguments[0])
-    clock = SystemClock(float(arguments[1]))
-    config = load(Path(arguments[2]) if len(arguments) > 2 else None)
     log.configure()
+    try:
+        return _perform(int(arguments[0]), float(arguments[1]), Path(arguments[2]))
+    except NodeError as error:
+        _log.error("performer %s cannot start: %s", arguments[0], error)
+        return 1
+
+
+def _perform(number: int, clock_offset: float, configuration: Path) -> int:
+    clock = SystemClock(clock_offset)
+    config = taken_over(configuration)
     be_nice(_NICE)
     stop = threading.Event()
     bell = bells.Bell(config.data_dir)
@@ -63,15 +75,23 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     threading.Thread(target=_follow_parent, daemon=True).start()
     catalog = Catalog(catalog_path(config))
+    spool, journal = Spool(spool_path(config)), Journal(catalog, bell)
+    settings = seg_settings(config)
     performer = Performer(
         name=f"performer {number}",
         build=builder(config),
-        settings=seg_settings(config),
+        settings=settings,
         threads=config.engine.threads or os.cpu_count() or 1,
         max_attempts=config.engine.max_attempts,
-        spool=Spool(spool_path(config)),
-        journal=Journal(catalog, bell),
+        spool=spool,
+        journal=journal,
         clock=clock,
+        superseder=Superseder(
+            told=frozenset(peer.name for peer in config.peers if "reject" in peer.offers),
+            settings=settings,
+            spool=spool,
+            journal=journal,
+        ),
     )
     performer.warm({route.tool_id for route in config.routes if route.enabled})
     stage.run("perform", performer.run_due, listener, clock, stop)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.decide.gate import (
@@ -18,54 +17,25 @@ from dicom_node.decide.gate import (
     stack_findings,
 )
 from dicom_node.decide.geometry import Fault, Finding, NotAStack, stack_of
-from dicom_node.decide.moment import content_moment
 from dicom_node.decide.plausibility import values_finding
 from dicom_node.domain.errors import NodeError, NotAVolume, ToolError
 from dicom_node.domain.policy import InputPolicy
 from dicom_node.domain.tool import (
+    VOLUME,
     ImageProcessingTool,
     NotApplicable,
     ProcessingResult,
-    SegmentationResult,
     ToolContext,
 )
-from dicom_node.iod.identity import result_uids
 from dicom_node.iod.image import read_volume, same_pixels, values_of
+from dicom_node.iod.replacing import Replacement
 from dicom_node.iod.resample import mapped_back, regular
-from dicom_node.iod.seg import encode_segmentation
 from dicom_node.iod.seg_settings import SegSettings
+from dicom_node.node.encode import SEG, Produced, Source, Work, encoded
 
 if TYPE_CHECKING:
     from dicom_node.domain.records import Attributes
     from dicom_node.domain.volume import Volume
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One instance to read: its file, its header attributes, the digest of its file."""
-
-    path: Path
-    attributes: Attributes
-    sha256: str
-
-    @property
-    def uid(self) -> str:
-        """Its SOP Instance UID."""
-        return str(self.attributes["SOPInstanceUID"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Produced:
-    """One result object as the bytes of a Part 10 file, with what the catalog keeps of it."""
-
-    data: bytes
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    series_uid: str
-    study_uid: str
-    kind: str
-    summary: Attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +74,14 @@ def produce(
     *,
     threads: int = 2,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    kinds: Sequence[str] = (SEG,),
+    replaces: Sequence[Replacement] = (),
 ) -> Outcome:
     """Run a tool on the planes of one Series, if its policy admits them.
 
-    Raises NotAVolume or PixelsUndecodable where the objects do not suit, ToolError where the tool
-    fails. The same sources and tool give the same bytes.
+    kinds: of objects to make; a result may give one, or many, of each. replaces: earlier results
+    that the new ones name. Raises NotAVolume or PixelsUndecodable where the objects do not suit,
+    ToolError where the tool fails. The same arguments give the same bytes.
     """
     seconds: dict[str, float] = {}
     policy = tool.input_policy()
@@ -129,9 +102,18 @@ def produce(
     context = ToolContext(header=header, progress=progress)
     results = _results(tool, volume, context, admitted, seconds)
     with _timed(seconds, "encode"):
+        work = Work(
+            volume=volume,
+            sources=ordered,
+            identity=tool.identity(),
+            tool_version="+".join((tool.version_id(), *admitted.treated)),
+            settings=settings,
+            replaces=replaces,
+        )
         produced = tuple(
-            _encode(result, index, ordered, tool, settings, admitted)
+            made
             for index, result in enumerate(results)
+            for made in encoded(result, index, work, kinds)
         )
     notes = tuple(note for result in results for note in (*result.warnings, *result.notes))
     return Outcome(
@@ -215,9 +197,16 @@ def _results(
 
 
 def _mapped_back(result: ProcessingResult, grid: Volume, source: Volume) -> ProcessingResult:
+    """The result on the planes of the source; volumes are those of what is left of its labels."""
     if result.labels_zyx.shape != grid.voxels_zyx.shape:
         raise ToolError(f"the labels have the shape {result.labels_zyx.shape}, not that of voxels")
-    return replace(result, labels_zyx=mapped_back(result.labels_zyx, grid, source))
+    labels = mapped_back(result.labels_zyx, grid, source)
+    ml = source.ml_of(labels)
+    measurements = tuple(
+        replace(m, value=round(ml.get(m.segment or 0, 0.0), 2)) if m.name == VOLUME else m
+        for m in result.measurements
+    )
+    return replace(result, labels_zyx=labels, measurements=measurements)
 
 
 def _run(
@@ -230,51 +219,6 @@ def _run(
         raise
     except Exception as error:  # a tool may raise anything
         raise ToolError(f"{type(error).__name__}: {error}") from error
-
-
-def _encode(
-    result: SegmentationResult,
-    index: int,
-    ordered: Sequence[Source],
-    tool: ImageProcessingTool,
-    settings: SegSettings,
-    admitted: Admission,
-) -> Produced:
-    identity = tool.identity()
-    series_uid, sop_uid = result_uids(
-        [(source.uid, source.sha256) for source in ordered],
-        tool_id=identity.tool_id,
-        tool_version="+".join((tool.version_id(), *admitted.treated)),
-        digest=identity.digest,
-        kind=result.kind,
-        index=index,
-    )
-    encoded = encode_segmentation(
-        result,
-        source_paths=[source.path for source in ordered],
-        identity=identity,
-        settings=settings,
-        uids=(series_uid, sop_uid),
-        content_at=content_moment([source.attributes for source in ordered]),
-    )
-    return Produced(
-        data=encoded,
-        sop_instance_uid=sop_uid,
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        series_uid=series_uid,
-        study_uid=str(ordered[0].attributes["StudyInstanceUID"]),
-        kind="seg",
-        summary=summary_of(result),
-    )
-
-
-def summary_of(result: SegmentationResult) -> Mapping[str, float]:
-    """Segment label -> its first measurement, for people."""
-    labels = {segment.number: segment.label for segment in result.segments}
-    return {
-        labels[m.segment]: round(m.value, 1) for m in result.measurements if m.segment in labels
-    }
 
 
 @contextmanager

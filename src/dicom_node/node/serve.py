@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from dicom_node import __version__
@@ -24,10 +23,12 @@ from dicom_node.node.applicability import judges
 from dicom_node.node.ask import Asker, counter
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.clock import Clock, SystemClock
+from dicom_node.node.fallback import instead
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import (
     GIB,
     catalog_path,
+    hand_over,
     lock_data_dir,
     make_data_dir,
     spool_path,
@@ -37,7 +38,7 @@ from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.reconcile import reconcile
 from dicom_node.node.retain import collect
 from dicom_node.node.soundness import require_sound
-from dicom_node.node.supervise import Supervisor
+from dicom_node.node.supervise import Supervisor, quarantine_fatal
 from dicom_node.spool.store import Spool
 from dicom_node.tools.registry import ModelManifest, load_models
 
@@ -57,12 +58,8 @@ class RunningNode:
     stop: Callable[[], None]
 
 
-def start(
-    config: Config, *, config_path: Path | None = None, log_to: IO[str] | None = None
-) -> RunningNode:
-    """Start every stage. config_path: what the performers load again; None for the defaults.
-
-    log_to: a file for the log of the performers; standard error without it.
+def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
+    """Start every stage. log_to: for the log of the performers; standard error without it.
 
     Raises ConfigurationError (a mistake that only shows now, the port or the data folder taken),
     ToolError (a model that cannot be used), CatalogError and SpoolError.
@@ -82,17 +79,18 @@ def start(
         bell = bells.Bell(config.data_dir)
         undo.callback(bell.close)
         journal = Journal(catalog, bell)
+        quarantine_fatal(journal, config.engine.max_attempts, clock.now())
         journal.commit(e.NodeStarted(at=clock.now(), version=__version__))
         collect(spool, journal, clock)
         reconciler = reconcile(spool, journal, clock)
         shared = Shared(config=config, spool=spool, journal=journal, bell=bell, clock=clock)
-        onward = outgoing(shared)
+        onward = outgoing(shared, instead(catalog, clock))
         server = _listen(shared, onward)
         close = undo.pop_all().close
     threads, finish = _stages(shared, manifests, onward, stop)
     supervisor = Supervisor(
         command=("-m", "dicom_node.node.performer"),
-        arguments=(repr(clock.offset), *(() if config_path is None else (str(config_path),))),
+        arguments=(repr(clock.offset), str(hand_over(config))),
         count=1,
         step_limit_s=config.engine.step_limit_s,
         max_attempts=config.engine.max_attempts,

@@ -56,12 +56,17 @@ class Supervisor:
         return now + _LOOK_S
 
     def end(self) -> None:
-        """End the performers, in order if they let it."""
+        """End the performers, in order if they let it; what they had to leave does not count."""
+        now = self.clock.now()
         for child in self.children:
             self._end(child)
+            for step in self.journal.catalog.views.claimed_by(_name(child)):
+                self.journal.commit(
+                    e.StepReturned(at=now, step_id=step.step_id, reason="the node was stopped")
+                )
 
     def _look_after(self, child: _Child, now: float) -> None:
-        name = f"performer {child.number}"
+        name = _name(child)
         if child.process is not None:
             code = child.process.poll()
             if code is None:
@@ -107,6 +112,23 @@ class Supervisor:
             child.process.wait()
         if child.process.stdin is not None:
             child.process.stdin.close()
+
+
+def quarantine_fatal(journal: Journal, max_attempts: int, now: float) -> None:
+    """Before a node starts: what was under way when it died, and that often, is not tried again.
+
+    A node that is stopped in order leaves nothing under way; and a performer that dies alone is
+    seen by its supervisor. So what is left took the whole node along, or was there by bad luck.
+    """
+    for step in journal.catalog.views.leases_lost(float("inf")):
+        if step.attempt >= max_attempts:
+            attempts = "its only attempt" if max_attempts == 1 else f"{step.attempt} attempts"
+            reason = f"the node itself ended during the last of {attempts}"
+            journal.commit(e.StepFailed(at=now, step_id=step.step_id, reason=reason, retry_at=None))
+
+
+def _name(child: _Child) -> str:
+    return f"performer {child.number}"
 
 
 def _how(code: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from dicom_node.catalog import Catalog
+from dicom_node.decide import supersede
 from dicom_node.domain import events as e
 from dicom_node.domain.records import Delivery, Series, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
@@ -71,20 +72,51 @@ def _lacking(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> lis
 def _of_step(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> str:
     if step.state is not StepState.COMPLETED:
         return _unfinished(step)
-    fates = [
-        f"{d.destination} {fate(d)}"
-        for uid in results_of(catalog, step, events)
-        for d in catalog.views.deliveries(uid)
-    ]
-    where = ", ".join(fates) or "it stays here: its route sends it to nobody"
-    replaces = f"{step.tool_id} made its result"
+    results = [catalog.views.result(uid) for uid in results_of(catalog, step, events)]
+    uids = [r.sop_instance_uid for r in results if r is not None and r.kind != "rejection"]
+    where = ", ".join(_fates(catalog, uids)) or "it stays here: its route sends it to nobody"
+    made = f"{step.tool_id} made its result"
     if step.replaces:
-        replaces += f", which replaces {counted(len(step.replaces), 'earlier one')}"
-    return f"{replaces}; {where}"
+        made += f", which replaces {counted(len(step.replaces), 'earlier one')}"
+    return "; ".join([made, where, *_beside(catalog, step, events)])
+
+
+def _fates(catalog: Catalog, uids: Sequence[str]) -> list[str]:
+    """What became of results at each destination; of many that went the same way, of the first."""
+    same: dict[tuple[str, str], list[Delivery]] = {}
+    for uid in uids:
+        for d in catalog.views.deliveries(uid):
+            same.setdefault((d.destination, d.state), []).append(d)
+    return [
+        f"{to} {fate(group[0])}" + (f" ({counted(len(group), 'object')})" if len(group) > 1 else "")
+        for (to, _), group in same.items()
+    ]
+
+
+def _beside(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> list[str]:
+    """Who has what was replaced, and whether he was told."""
+    told = {event.delivery_id for event in events if isinstance(event, e.RejectionOwed)}
+    arrived = [
+        d
+        for uid in step.replaces
+        for d in catalog.views.deliveries(uid)
+        if d.state in supersede.DELIVERED
+    ]
+    knowing = dict.fromkeys(d.destination for d in arrived if d.delivery_id in told)
+    keeping = dict.fromkeys(d.destination for d in arrived if d.delivery_id not in told)
+    return [
+        *(f"{to} is told to hide the earlier one" for to in knowing),
+        *(f"{to} has the earlier one beside it" for to in keeping),
+    ]
 
 
 def _unfinished(step: Step) -> str:
     """Why there is no result of a step, and whether there will be one."""
+    stays = "; its earlier result, from fewer images, stays valid" if step.replaces else ""
+    return _ending(step) + stays
+
+
+def _ending(step: Step) -> str:
     reason = joined([step.reason])
     failed = f"{counted(step.attempt, 'attempt')} failed"
     match step.state:

@@ -229,7 +229,8 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         (
             PEER + 'offers = ["quer"]',
             "peer[0].offers[0] (of 'pacs') is 'quer': "
-            '"store" or "query" or "retrieve" or "commit" is wanted (did you mean \'query\'?)',
+            '"store" or "query" or "retrieve" or "commit" or "reject" is wanted '
+            "(did you mean 'query'?)",
         ),
         (PEER + PEER.replace("PACS", "B"), "peer[1] has the name of peer[0]: pacs"),
         (
@@ -265,7 +266,8 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         ),
         (
             ROUTE + 'results = ["sge"]',
-            "route[0].results[0] (of 'lungs') is 'sge': \"seg\" is wanted (did you mean 'seg'?)",
+            "route[0].results[0] (of 'lungs') is 'sge': \"seg\" or \"sc\" is wanted "
+            "(did you mean 'seg'?)",
         ),
         (
             ROUTE + "when = 'Modality = \"CT\"'",

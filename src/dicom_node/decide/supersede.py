@@ -1,0 +1,110 @@
+"""What becomes of a result when a newer one is made from more images of the same Series."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from dicom_node.domain.records import Result, Step
+from dicom_node.domain.states import DeliveryState, StepState
+
+DELIVERED = frozenset(
+    {
+        DeliveryState.SENT,
+        DeliveryState.COMMITTED,
+        DeliveryState.VERIFIED,
+        DeliveryState.UNCONFIRMED,
+    }
+)
+UNSENT = frozenset(
+    {DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.PARKED, DeliveryState.DEAD}
+)
+_ON_THEIR_WAY = frozenset({DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.SENDING})
+
+SUPERSEDED = "superseded before it was sent: a newer result was made, from more images"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """One delivery of a result that was replaced.
+
+    series_uid: of the result. step_id: the step that replaced it. newer: the states of what is owed
+    to the same peer of the same kind, of that step and later ones.
+    """
+
+    delivery_id: int
+    destination: str
+    state: DeliveryState
+    result_uid: str
+    series_uid: str
+    step_id: int
+    newer: frozenset[DeliveryState] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteDue:
+    """A rejection note that is due: about a Series of results, for peers that have some of it."""
+
+    series_uid: str
+    step_id: int
+    destinations: tuple[str, ...]
+    delivery_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """withdrawn: deliveries that are not to be made any more."""
+
+    withdrawn: tuple[int, ...] = ()
+    notes: tuple[NoteDue, ...] = ()
+
+
+def settle(replaced: Iterable[Replaced], told: Collection[str]) -> Settlement:
+    """What is to be done now about results that were replaced.
+
+    told: the peers that honour rejection notes. What was not sent is withdrawn. A peer that has it
+    is told once it has the newer one and no part of that is on its way: it is never left without.
+    What is being sent is looked at again when it has ended.
+    """
+    withdrawn: list[int] = []
+    due: dict[str, list[Replaced]] = {}
+    for one in replaced:
+        if one.state in UNSENT:
+            withdrawn.append(one.delivery_id)
+        elif one.state in DELIVERED and one.destination in told and _has_newer(one):
+            due.setdefault(one.series_uid, []).append(one)
+    notes = tuple(
+        NoteDue(
+            series_uid=series_uid,
+            step_id=min(one.step_id for one in group),
+            destinations=tuple(dict.fromkeys(one.destination for one in group)),
+            delivery_ids=tuple(one.delivery_id for one in group),
+        )
+        for series_uid, group in sorted(due.items())
+    )
+    return Settlement(withdrawn=tuple(withdrawn), notes=notes)
+
+
+def _has_newer(one: Replaced) -> bool:
+    return bool(one.newer & DELIVERED) and not one.newer & _ON_THEIR_WAY
+
+
+def replaces(step: Step, steps: Sequence[Step], results: Sequence[Result]) -> tuple[str, ...]:
+    """SOP Instance UIDs of the results that those of a step will replace.
+
+    steps, results: of its Series, so far. Results of its tool and its kinds from other input,
+    without those that such steps replaced already. Steps with the same input replace the same.
+    """
+    fellows = {s.step_id for s in steps if s.instance_uids == step.instance_uids}
+    gone = {
+        uid
+        for s in steps
+        if s.tool_id == step.tool_id and s.state is StepState.COMPLETED and s.step_id not in fellows
+        for uid in s.replaces
+    }
+    made = {
+        r.sop_instance_uid
+        for r in results
+        if r.tool_id == step.tool_id and r.kind in step.results and r.step_id not in fellows
+    }
+    return tuple(sorted(made - gone))
