@@ -16,7 +16,11 @@ from dicom_node.domain.identifiers import derived_uid
 from dicom_node.domain.records import Attributes
 
 _NODE = "dicom-node "  # begins the item of Software Versions (0018,1020) with the node's version
-_KINDS = {"1.2.840.10008.5.1.4.1.1.66.4": "seg"}
+_KINDS = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "seg",
+    "1.2.840.10008.5.1.4.1.1.7": "sc",
+    "1.2.840.10008.5.1.4.1.1.88.59": "rejection",
+}
 _TAGS = (
     "SOPInstanceUID",
     "SourceImageSequence",

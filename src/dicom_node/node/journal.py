@@ -69,8 +69,8 @@ def _concerned(event: e.Event) -> Sequence[str]:  # noqa: PLR0911  # a table
             return (bells.ASK,)
         case e.SeriesReleased():
             return (bells.ASSEMBLE, bells.PERFORM, bells.DELIVER)
-        case e.StepScheduled() | e.StepFailed() | e.StepReset():
-            return (bells.PERFORM,)
+        case e.StepScheduled() | e.StepFailed() | e.StepReset() | e.DeliveryEnded():
+            return (bells.PERFORM,)  # a delivery may end that was replaced meanwhile
         case e.DeliveryQueued() | e.DeliveryReset():
             return (bells.DELIVER,)
         case e.DeliveryEnded():
