@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs the foreign programs that the tests talk to: DCMTK, Orthanc with DICOMweb, strace.
+# Installs the foreign programs of the tests: DCMTK and Orthanc with DICOMweb to talk to, strace, and
+# what makes the file systems of the power cuts.
 # Needs Debian or Ubuntu, and root. Where either is missing it says so and ends well: the tests
 # that want a program skip without it. A second run changes nothing.
 set -euo pipefail
 
-wanted=(dcmtk orthanc orthanc-dicomweb strace)
+wanted=(dcmtk orthanc orthanc-dicomweb strace e2fsprogs xfsprogs)
 
 missing=()
 for package in "${wanted[@]}"; do

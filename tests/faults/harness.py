@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pynetdicom import AE
 from pynetdicom.transport import AssociationSocket
 
@@ -191,6 +192,47 @@ class WatchfulPacs(LocalPacs):
 
     def source_series(self, sop_instance_uid: str) -> str:
         return source_series_of(pydicom.dcmread(self.path_of(sop_instance_uid)))
+
+
+class Files:
+    """A destination that is known by the files that it keeps: DCMTK's storescp."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.port, self._folder = port, folder
+        self._series: dict[str, str] = {}
+
+    def files(self) -> Iterator[bytes]:
+        for path in self._folder.iterdir():
+            yield path.read_bytes()
+
+    def received(self) -> Mapping[str, set[str]]:
+        known: dict[str, set[str]] = {}
+        for file in self.files():
+            try:
+                result = pydicom.dcmread(io.BytesIO(file))
+                self._series[str(result.SOPInstanceUID)] = source_series_of(result)
+            except (InvalidDicomError, AttributeError, EOFError):
+                continue  # it is still being written
+            known.setdefault(str(result.SOPInstanceUID), set()).add(data_set_digest(file))
+        return known
+
+    def source_series(self, sop_instance_uid: str) -> str:
+        return self._series[sop_instance_uid]
+
+
+class OrthancFiles(Files):
+    """What an Orthanc keeps."""
+
+    def __init__(self, orthanc: Any) -> None:
+        super().__init__(orthanc.dicom_port, Path())
+        self._orthanc = orthanc
+        self._known: dict[str, bytes] = {}
+
+    def files(self) -> Iterator[bytes]:
+        for name in self._orthanc.instances():
+            if name not in self._known:
+                self._known[name] = self._orthanc.file(name)
+            yield self._known[name]
 
 
 def source_series_of(result: Dataset) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from faults.harness import Life, seeds, wait_until
+from faults.harness import Files, Life, OrthancFiles, seeds, wait_until
 from faults.victim import POINTS
 
 KILLS = 200
@@ -119,9 +119,33 @@ def test_killed_at_each_boundary_nothing_is_lost_and_no_result_comes_twice(
 def test_killed_anywhere_nothing_is_lost_and_no_result_comes_twice(
     new_life: Callable[..., Life], pacs, seed: str
 ):
-    number = int(seed.rsplit(":", 1)[1])
-    source = plans(random.Random(seed.rsplit(":", 1)[0]))
-    mine = [next(source) for _ in range((number + 1) * KILLS_A_LIFE)][-KILLS_A_LIFE:]
-    life = new_life(pacs, seed=seed)
-    live_through(life, mine)
+    whole_life(new_life(pacs, seed=seed), seed)
+
+
+def whole_life(life: Life, seed: str) -> None:
+    """Its share of the plans, and the end."""
+    name, _, number = seed.rpartition(":")
+    source = plans(random.Random(name))
+    everything = [next(source) for _ in range((int(number) + 1) * KILLS_A_LIFE)]
+    live_through(life, everything[-KILLS_A_LIFE:])
     life.finish()
+
+
+@pytest.mark.faults
+@pytest.mark.peer
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", seeds("dcmtk", 1))
+def test_killed_anywhere_each_result_comes_once_to_storescp_of_dcmtk(
+    new_life: Callable[..., Life], storescp, seed: str
+):
+    whole_life(new_life(Files(*storescp("+B")), seed=seed), seed)  # +B: every byte as it came
+
+
+@pytest.mark.faults
+@pytest.mark.peer
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", seeds("orthanc", 1))
+def test_killed_anywhere_each_result_comes_once_to_orthanc(
+    new_life: Callable[..., Life], start_orthanc, seed: str
+):
+    whole_life(new_life(OrthancFiles(start_orthanc()), seed=seed), seed)
