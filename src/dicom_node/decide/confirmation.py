@@ -86,6 +86,14 @@ def ask_of(delivery: Delivery, offers: Collection[str]) -> Ask | None:
     return offered[0] if offered else None
 
 
+def given_up(delivery: Delivery, policy: Policy, now: float) -> Next | None:
+    """The end of a delivery whose peer was asked in vain for too long; None to ask (again)."""
+    in_vain = delivery.ask == Ask.COMMIT or (delivery.ask == Ask.QUERY and delivery.tries > 0)
+    if not in_vain or now - _sent_at(delivery) < policy.back_off.give_up_s:
+        return None
+    return _unconfirmed(delivery.reason, policy, now)
+
+
 def after_request(
     delivery: Delivery,
     reply: Reply,
@@ -98,17 +106,14 @@ def after_request(
     """What follows a request for commitment. luck in [0, 1)."""
     instead = Ask.QUERY if Ask.QUERY in offers else Ask.COMMIT
     if reply is Reply.ACCEPTED:
-        waits = "asked to keep it: a report is awaited"
         return Next(
             state=DeliveryState.SENT,
             due_at=now + policy.report_within_s,
-            reason=waits,
+            reason="asked to keep it: a report is awaited",
             ask=instead,
         )
     if reply is Reply.REFUSED and instead is Ask.QUERY:
-        return Next(
-            state=DeliveryState.SENT, due_at=now, reason=detail, ask=instead, tries=delivery.tries
-        )
+        return Next(state=DeliveryState.SENT, due_at=now, reason=detail, ask=instead)
     return _again(delivery, Ask.COMMIT, detail, policy, now, luck)
 
 
@@ -166,12 +171,7 @@ def _again(
 ) -> Next:
     """Another question, later and later; without an answer for too long there is no proof."""
     if now - _sent_at(delivery) >= policy.back_off.give_up_s:
-        days = policy.back_off.give_up_s / 86400
-        return Next(
-            state=DeliveryState.UNCONFIRMED,
-            due_at=now,
-            reason=f"no proof within {days:.1f} days: {reason}",
-        )
+        return _unconfirmed(reason, policy, now)
     tries = delivery.tries + 1
     return Next(
         state=DeliveryState.SENT,
@@ -179,6 +179,15 @@ def _again(
         reason=reason,
         ask=ask,
         tries=tries,
+    )
+
+
+def _unconfirmed(reason: str, policy: Policy, now: float) -> Next:
+    days = policy.back_off.give_up_s / 86400
+    return Next(
+        state=DeliveryState.UNCONFIRMED,
+        due_at=now,
+        reason=f"no proof within {days:.1f} days: {reason}",
     )
 
 

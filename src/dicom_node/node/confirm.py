@@ -149,6 +149,7 @@ class Confirmer:
 
     def _ask(self, peer: Peer, pairs: Sequence[Pair]) -> None:
         """Ask for commitment what that is to be asked for, and list the rest."""
+        pairs = [pair for pair in pairs if not self._given_up(pair[0])]
         ways = [confirmation.ask_of(delivery, peer.offers) for delivery, _ in pairs]
         commit = [pair for way, pair in zip(ways, pairs, strict=True) if way is Ask.COMMIT]
         query = [pair for way, pair in zip(ways, pairs, strict=True) if way is Ask.QUERY]
@@ -160,6 +161,13 @@ class Confirmer:
             by_series.setdefault(key, []).append((delivery, result))
         for (study_uid, series_uid), some in by_series.items():
             self._query(peer, study_uid, series_uid, some)
+
+    def _given_up(self, delivery: Delivery) -> bool:
+        now = self.clock.now()
+        then = confirmation.given_up(delivery, self.policy, now)
+        if then is not None:
+            self._settle(delivery, lambda _delivery, _now: then)
+        return then is not None
 
     def _commitment(self, peer: Peer, pairs: Sequence[Pair]) -> None:
         uid = self.clock.new_uid()

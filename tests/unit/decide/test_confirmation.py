@@ -13,6 +13,7 @@ from dicom_node.decide.confirmation import (
     after_report,
     after_request,
     ask_of,
+    given_up,
     ways,
 )
 from dicom_node.domain.records import Delivery
@@ -90,6 +91,22 @@ def test_after_a_request_for_commitment(reply, offers, tries, state, due_at, ask
 def test_after_a_query(listed, now, returns, state, due_at):
     then = after_listing(sent(returns=returns), listed, POLICY, now, 0.0, "no answer")
     assert (then.state, then.due_at) == (state, due_at)
+
+
+@pytest.mark.parametrize(
+    ("ask", "tries", "now", "over"),
+    [
+        ("", 0, 1000 + 86400, False),  # not asked yet
+        ("commit", 0, 1000 + 86399, False),
+        ("commit", 0, 1000 + 86400, True),  # accepted again and again, and never reported on
+        ("query", 0, 1000 + 86400, False),  # no report came: now the query
+        ("query", 1, 1000 + 86400, True),
+    ],
+)
+def test_questions_come_to_an_end(ask, tries, now, over):
+    then = given_up(sent(ask=ask, tries=tries), POLICY, now)
+    assert (then is not None) is over
+    assert then is None or then.state is S.UNCONFIRMED
 
 
 ANY_OTHER = "2.25.8"
