@@ -69,12 +69,13 @@ def _concerned(event: e.Event) -> Sequence[str]:  # noqa: PLR0911  # a table
             return (bells.ASK,)
         case e.SeriesReleased():
             return (bells.ASSEMBLE, bells.PERFORM, bells.DELIVER)
-        case e.StepScheduled() | e.StepFailed() | e.StepReset() | e.DeliveryEnded():
-            return (bells.PERFORM,)  # a delivery may end that was replaced meanwhile
+        case e.StepScheduled() | e.StepFailed() | e.StepReset():
+            return (bells.PERFORM,)
         case e.DeliveryQueued() | e.DeliveryReset():
             return (bells.DELIVER,)
         case e.DeliveryEnded():
-            return (bells.CONFIRM, bells.RETAIN)
+            # a result may have been replaced while it was sent: a performer settles that
+            return (bells.CONFIRM, bells.RETAIN, bells.PERFORM)
         case k.DeliveryConfirmed():
             return (bells.DELIVER, bells.RETAIN)
         case k.CommitmentAsked() | k.CommitmentReportEnded():
