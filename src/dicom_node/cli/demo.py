@@ -20,9 +20,11 @@ from dicom_node.cli.common import (
     print_json,
     progress_console,
 )
+from dicom_node.cli.demo_folder import MARK, empty
 from dicom_node.cli.demo_pacs import ConfiguredPacs, DemoPacs, test_pacs
 from dicom_node.cli.demo_series import DemoSeries, given_series, phantom_series
 from dicom_node.config.load import Config, load
+from dicom_node.decide.supersede import DELIVERED
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import NodeError
 from dicom_node.domain.states import SeriesState
@@ -74,7 +76,7 @@ def demo(
     the lungs, the SEG comes back into the PACS and is read from there.
     """
     base = load(config_path)
-    out.mkdir(parents=True, exist_ok=True)
+    empty(out)
     with ExitStack() as stack, _Steps(quiet=as_json) as steps:
         log_file = stack.enter_context((out / "node.log").open("a", encoding="utf-8"))
         log.configure(to=log_file)
@@ -120,7 +122,7 @@ def _wait_for_result(node: RunningNode, series: DemoSeries) -> str:
     while time.monotonic() < deadline:
         for result in views.results(series.series_uid):
             states = {d.state for d in views.deliveries(result.sop_instance_uid)}
-            if states and states <= {"SENT", "COMMITTED", "VERIFIED"}:
+            if states and states <= DELIVERED:
                 return result.sop_instance_uid
             if states & {"PARKED", "DEAD"}:
                 break
@@ -208,7 +210,7 @@ def _write_config(base: Config, pacs: DemoPacs, tool_id: str, out: Path) -> Path
     """The node's configuration, left behind for the reader."""
     path = out / "ae_config.toml"
     path.write_text(
-        f"""# written by `dicom-node demo`
+        f"""{MARK}
 [node]
 ae_title = "{base.node.ae_title}"
 host = "{pacs.listen_host}"
