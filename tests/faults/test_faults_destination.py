@@ -52,20 +52,28 @@ def recorded(life: Life) -> bool:
     return states(life) == {"SENT": len(life.sent)}
 
 
+def bytes_of_a_delivery(life: Life, proxy: FaultProxy) -> tuple[int, int]:
+    """How much goes to the destination and comes back where nothing is wrong."""
+    while True:
+        connections, (asked, answered) = proxy.connections, proxy.passed
+        life.sending(life.add_series()).join(60)
+        life.wait(lambda: recorded(life), "a result comes")
+        if proxy.connections == connections + 1:  # else it took more than one, on a busy machine
+            return proxy.passed[0] - asked, proxy.passed[1] - answered
+
+
 @pytest.mark.parametrize(
-    "count", [pytest.param(5, id="five"), pytest.param(40, id="forty", marks=pytest.mark.faults)]
+    "count", [pytest.param(5, id="five"), pytest.param(20, id="twenty", marks=pytest.mark.faults)]
 )
 @pytest.mark.timeout(600)
 def test_a_connection_cut_at_any_byte_costs_nothing_but_another_attempt(
     new_life: Callable[..., Life], pacs: WatchfulPacs, count: int
 ):
     with FaultProxy(("127.0.0.1", pacs.port)) as proxy:
-        life = new_life(pacs, seed="cut", through=proxy.port, answer_s=2)
+        life = new_life(pacs, seed="cut", through=proxy.port, answer_s=3)
         life.start()
         life.ready()
-        life.sending(life.add_series()).join(60)
-        life.wait(lambda: recorded(life), "the first result comes")
-        asked, answered = proxy.passed
+        asked, answered = bytes_of_a_delivery(life, proxy)
         lost = Fault(cut_after_bytes=answered - 20, of_answers=True)  # its success is under way
         faults = [lost, Fault(refuse=True), Fault(cut_after_bytes=asked // 2, stall=True)]
         while len(faults) < count:
@@ -79,13 +87,15 @@ def test_a_connection_cut_at_any_byte_costs_nothing_but_another_attempt(
                     reset=life.luck.random() < 0.5,
                 )
             )
-        for number, fault in enumerate(faults):
+        for fault in faults:
             through_a_fault(life, proxy, fault)
-            if number == 0:
-                assert sorted(pacs.stored_counts.values()) == [1, 2], "sent again, as it must be"
+            if fault is lost:
+                known = {pacs.source_series(uid): n for uid, n in pacs.stored_counts.items()}
+                assert known[life.sent[-1].uid] >= 2, "sent again: nobody could know that it came"
         life.finish()
 
 
+@pytest.mark.faults
 def test_what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_waits_for_a_person(
     new_life: Callable[..., Life], pacs: WatchfulPacs
 ):
@@ -112,12 +122,12 @@ def test_what_is_refused_for_now_is_sent_again_and_what_is_refused_for_good_wait
 def test_a_destination_that_answers_too_late_is_asked_again_and_has_one_object(
     new_life: Callable[..., Life], pacs: WatchfulPacs
 ):
-    pause = threading.Event()
+    asked_again = threading.Event()
 
     def judge(attempt: StoreAttempt) -> int:
-        if attempt.number == 1:
-            pause.wait(4)
-        return 0x0000
+        if attempt.number > 1:
+            asked_again.set()
+        return 0x0000 if asked_again.wait(60) else 0xC000
 
     pacs.on_store = judge
     life = new_life(pacs, seed="slow", answer_s=2)
@@ -125,10 +135,11 @@ def test_a_destination_that_answers_too_late_is_asked_again_and_has_one_object(
     life.ready()
     life.sending(life.add_series()).join(60)
     life.wait(lambda: recorded(life), "it is recorded")
-    wait_until(lambda: list(pacs.stored_counts.values()) == [2], "both came")
+    wait_until(lambda: next(iter(pacs.stored_counts.values())) >= 2, "both came")
     life.finish()
 
 
+@pytest.mark.faults
 def test_a_destination_that_is_down_holds_up_no_other_and_gets_everything_later(
     new_life: Callable[..., Life], pacs: WatchfulPacs, tmp_path: Path
 ):
@@ -147,6 +158,7 @@ def test_a_destination_that_is_down_holds_up_no_other_and_gets_everything_later(
         life.finish()
 
 
+@pytest.mark.faults
 def test_two_nodes_with_one_model_make_the_same_object_of_the_same_images(
     new_life: Callable[..., Life], pacs: WatchfulPacs
 ):

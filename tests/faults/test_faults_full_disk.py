@@ -75,6 +75,7 @@ def temporaries(life: Life) -> list[Path]:
     return list(life.data_dir.rglob("*.part"))
 
 
+@pytest.mark.faults
 def test_what_cannot_be_kept_is_refused_until_there_is_room_again(life: Life, disk: SmallDisk):
     disk.fill()
     (sent,) = life.add_series()
