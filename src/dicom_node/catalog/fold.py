@@ -133,6 +133,7 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
         ":patient, :accession, :modality, :description) "
         "ON CONFLICT (series_uid) DO UPDATE SET instances = instances + 1, "
         "last_at = max(last_at, excluded.last_at), ask_at = NULL, released = 0, "
+        "purged_at = NULL, "
         "held_from = CASE held_from WHEN '' THEN '' ELSE 'RECEIVING' END, "
         "due_at = CASE state WHEN 'HELD' THEN due_at ELSE excluded.due_at END, "
         "revision = revision + (state IN ('COMPLETE', 'INCOMPLETE') OR "

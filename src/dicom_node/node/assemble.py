@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dicom_node.decide import completeness, supersede
+from dicom_node.decide import completeness, subject, supersede
 from dicom_node.decide.geometry import Fault, NotAStack, hole, split_localizers, stack_of
 from dicom_node.decide.routing import Route, Sender, StepPlan, plan, resolve_sender
 from dicom_node.domain import events as e
@@ -81,21 +81,25 @@ class Assembler:
         if split.others and split.volume:
             why = sorted({reason for _, reason in split.others})
             reasons = (*reasons, f"{len(split.others)} left out: {'; '.join(why)}")
+        removed = sum(not instance.path for instance in instances)
+        state = verdict.state
+        if removed and state is SeriesState.COMPLETE:
+            state = SeriesState.INCOMPLETE  # until they are sent again
+            reasons = (_removed(removed, len(instances)), *reasons)
         judged = e.SeriesJudged(
             at=now,
             series_uid=series.series_uid,
             revision=series.revision,
-            state=verdict.state,
+            state=state,
             reasons=reasons,
             due_at=verdict.due_at,
             ask=verdict.ask,
             instances=series.instances,
             was_due_at=series.due_at,
         )
-        if verdict.state is not SeriesState.COMPLETE:
+        if state is not SeriesState.COMPLETE:
             return [judged]
-        chosen = split.volume or tuple(attributes for attributes, _ in split.others)
-        return [judged, *self._routed(series, chosen, associations, own, now)]
+        return [judged, *self._routed(series, subject.chosen(split), associations, own, now)]
 
     def source_of(self, associations: Sequence[Association]) -> Peer | None:
         """The peer that sent the Series, if it is one."""
@@ -115,12 +119,7 @@ class Assembler:
         now: float,
     ) -> list[e.Event]:
         last = associations[-1]
-        attributes = {
-            **chosen[0],
-            "CallingAE": last.calling_ae,
-            "CalledAE": last.called_ae,
-            "InstancesInSeries": len(chosen),
-        }
+        attributes = subject.header(chosen, calling_ae=last.calling_ae, called_ae=last.called_ae)
         found = plan(
             attributes=attributes,
             sender=Sender(ae_title=last.calling_ae, address=last.address),
@@ -161,6 +160,11 @@ def patience_with(source: Peer | None, policy: completeness.Policy) -> completen
         quiet_s=policy.quiet_s if source.quiet_s is None else source.quiet_s,
         give_up_s=policy.give_up_s if source.give_up_s is None else source.give_up_s,
     )
+
+
+def _removed(count: int, of: int) -> str:
+    files = "file was" if count == 1 else "files were"
+    return f"{count} of its {of} {files} removed to make room: have the Series sent again"
 
 
 def _kept_apart(conflicts: int) -> str:

@@ -168,12 +168,12 @@ class Performer:
                 sha256=instance.sha256,
             )
             for instance in self.journal.catalog.views.instances(step.series_uid)
-            if instance.sop_instance_uid in wanted
+            if instance.sop_instance_uid in wanted and instance.path
         ]
-        missing = sum(not source.path.exists() for source in sources)
+        missing = len(wanted) - sum(source.path.exists() for source in sources)
         if missing:
             raise SpoolError(
-                f"the spool has lost {missing} of the {len(sources)} files of this step: "
+                f"the spool has lost {missing} of the {len(wanted)} files of this step: "
                 "restore them, or have the images sent again"
             )
         return sources
