@@ -19,7 +19,14 @@ from dicom_node.cli.status import status
 from dicom_node.cli.why import why
 from dicom_node.testing.pacs import send_series
 from dicom_node.testing.phantom import chest_phantom
-from dicom_node.testing.series import Header, a_series, write_files, write_series
+from dicom_node.testing.series import (
+    Header,
+    a_localizer,
+    a_series,
+    ct_series,
+    write_files,
+    write_series,
+)
 
 
 @dataclass
@@ -156,16 +163,48 @@ def test_models_are_listed_and_checked(config):
     assert run(models, "check", "--config", config).exit_code == 0
 
 
-def test_routes_can_be_tried_on_a_file(tmp_path, config):
+def with_route(config, when, more=""):
     config.write_text(
         config.read_text()
-        + '[[route]]\nname = "chest"\nwhen = \'BodyPartExamined == "HEAD"\'\n'
-        + 'tool = "lung-threshold"\nto = []\n'
+        + f"[[route]]\nname = \"chest\"\nwhen = '{when}'\n"
+        + f'tool = "lung-threshold"\nto = []\n{more}'
     )
+
+
+def test_routes_can_be_tried_on_a_file(tmp_path, config):
+    with_route(config, 'BodyPartExamined == "HEAD"')
     (file,) = write_files(tmp_path / "in", a_series(1))
     done = run(routes, "test", file, "--config", config)
     assert done.exit_code == 1
     assert "BodyPartExamined is 'CHEST', not 'HEAD'" in done.output
+    assert "give the series' folder" in " ".join(done.output.split())
+
+
+def test_routes_tried_on_a_folder_count_and_choose_as_the_node_does(tmp_path, config):
+    with_route(config, 'InstancesInSeries == 6 and CallingAE == "PACS"')
+    volume, _ = chest_phantom(slices=6, size=64, spacing_mm=(22.0, 6.0, 6.0))
+    header = Header(seed=1)
+    planes = ct_series(volume, header=header)
+    write_files(tmp_path / "in" / "ct", [*planes, a_localizer(volume, header=header)])
+    write_files(tmp_path / "in" / "short", a_series(4, header=Header(seed=2)))
+
+    done = run(routes, "test", tmp_path / "in", "--from", "PACS@10.0.0.1", "--config", config)
+    assert done.exit_code == 0
+    assert "chest: lung-threshold -> nobody" in done.output
+    assert "6 images, 1 left out" in done.output
+    assert "InstancesInSeries is 4, not 6" in done.output
+    told = json.loads(
+        run(routes, "test", tmp_path / "in", "--from", "X", "--config", config, "--json").stdout
+    )
+    assert [len(one["steps"]) for one in told] == [0, 0]
+    assert all("CallingAE is 'X', not 'PACS'" in one["reasons"][0] for one in told)
+
+
+def test_routes_can_be_tried_as_a_configured_peer(tmp_path, config, build):
+    with_route(config, 'CallingAE == "THEPACS"', build.peer_table("pacs", "THEPACS", 104))
+    write_files(tmp_path / "in", a_series(4))
+    done = run(routes, "test", tmp_path / "in", "--from", "pacs", "--config", config)
+    assert (done.exit_code, "chest: lung-threshold" in done.output) == (0, True)
 
 
 def test_the_command_line_is_quick_because_it_loads_nothing_it_does_not_need():

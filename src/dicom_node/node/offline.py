@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.decide import subject
 from dicom_node.decide.geometry import split_localizers
 from dicom_node.domain.errors import NodeError, NotDicom
 from dicom_node.domain.tool import ImageProcessingTool, NotApplicable
@@ -79,9 +80,8 @@ def answers(
     """What the tool makes of each series, one after the other; the tool is loaded when needed."""
     for series in found:
         split = split_localizers([source.attributes for source in series.sources])
-        chosen = split.volume or tuple(attributes for attributes, _ in split.others)
-        header = {**chosen[0], "InstancesInSeries": len(chosen)}
-        suits = judge(header)
+        chosen = subject.chosen(split)
+        suits = judge(subject.header(chosen))
         if isinstance(suits, NotApplicable):
             yield Answer(series=series, reason=suits.reason)
             continue
