@@ -22,6 +22,7 @@ from dicom_node.domain import events as e
 from dicom_node.domain.records import Instance
 from dicom_node.domain.tool import ImageProcessingTool, SegmentationResult, ToolContext
 from dicom_node.domain.volume import Volume
+from dicom_node.node.layout import lock_data_dir
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.series import Header, a_series
 from dicom_node.tools.registry import build_tool
@@ -229,6 +230,16 @@ def test_a_running_node_is_known_and_left_alone(doctor, start_node):
 
 
 # --- configuration
+
+
+def test_a_node_without_a_performer_is_doubtful(doctor, site):
+    path = site()
+    (path.parent / "var").mkdir()
+    with lock_data_dir(path.parent / "var"):
+        found = doctor(path).one("performer")
+    assert found["state"] == "warning"
+    assert "no performer lives" in found["text"]
+    assert doctor(path).of("performer") == [], "nor does a node"
 
 
 def test_every_mistake_of_the_file_is_told_with_exit_2(doctor, site, run):

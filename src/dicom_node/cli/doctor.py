@@ -31,6 +31,7 @@ from dicom_node.dimse.scu import Outcome, Phase, Timeouts, echo
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.records import Peer
 from dicom_node.iod.header import KEYWORDS
+from dicom_node.node import bell as bells
 from dicom_node.node.journal import printable
 
 ECHO = Timeouts(connect_s=3.0, associate_s=3.0, answer_s=3.0)
@@ -81,13 +82,30 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
         models = trial.models(config)
         yield from _configuration(config, {model.name for model in models})
         yield from examine.data_folder(config)
-        yield examine.port(config, runs=examine.node_runs(config))
+        runs = examine.node_runs(config)
+        yield examine.port(config, runs=runs)
+        if runs:
+            yield _performer(config)
         yield from examine.facts(config)
         yield from _models(config, models)
         yield from examine.decoders()
         yield from examine.senders(config)
         yield from _peers(config, echoes)
     yield examine.versions()
+
+
+def _performer(config: Config) -> Finding:
+    """Whether there is a process to run models in, beside the node that runs."""
+    bell = bells.Bell(config.data_dir)
+    heard = bell.is_heard(bells.PERFORM)
+    bell.close()
+    if heard:
+        return well("performer", "its process lives")
+    return doubtful(
+        "performer",
+        "the node is running, but no performer lives: no model runs",
+        "if it is not just starting, the log says why",
+    )
 
 
 def _configuration(config: Config, tools: set[str]) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from dicom_node.cli.telling import say
 from dicom_node.config.load import Config, load
 from dicom_node.domain.records import Series
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+from dicom_node.node import bell as bells
 from dicom_node.node.layout import GIB
 from dicom_node.node.verdict import fate
 from dicom_node.node.why import clock_text
@@ -69,9 +70,14 @@ def _known(catalog: Catalog, uids: Sequence[str]) -> list[Series]:
 
 def _node(config: Config) -> dict[str, Any]:
     free_gib = shutil.disk_usage(config.data_dir).free / GIB
+    runs = node_runs(config)
+    bell = bells.Bell(config.data_dir)
+    performs = runs and bell.is_heard(bells.PERFORM)
+    bell.close()
     return {
         "ae_title": config.node.ae_title,
-        "running": node_runs(config),
+        "running": runs,
+        "performing": performs,
         "free_gib": round(free_gib, 1),
         "refuses_for_want_of_space": free_gib < config.receive.min_free_gib,
     }
@@ -130,6 +136,8 @@ def _print(told: dict[str, Any], *, attention_only: bool) -> None:
         f"{node['ae_title']} {runs}, {node['free_gib']} GiB free; {counts['series']} series, "
         f"{counted(counts['instance'], 'instance')}, {counted(counts['result'], 'result')}"
     )
+    if node["running"] and not node["performing"]:
+        complain("no performer lives: no model runs until one has started (the log says why)")
     if node["refuses_for_want_of_space"]:
         complain("the disk is too full: senders are refused (receive.min_free_gib)")
     if told["attention"]:

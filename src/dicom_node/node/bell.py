@@ -44,6 +44,18 @@ class Bell:
             with contextlib.suppress(OSError):
                 self._socket.sendto(b"1", f"{self._prefix}{stage}.{number}")
 
+    def is_heard(self, stage: str, number: int = 0) -> bool:
+        """Whether somebody listens, who is woken by the way; True where it cannot be told."""
+        if self._socket is None:
+            return True
+        try:
+            self._socket.sendto(b"1", f"{self._prefix}{stage}.{number}")
+        except BlockingIOError:
+            return True  # so many rings wait for him
+        except OSError:
+            return False
+        return True
+
     def listen(self, stage: str, number: int = 0) -> Listener:
         """Be the one that a stage's bell wakes. OSError if somebody is already."""
         return Listener(f"{self._prefix}{stage}.{number}" if self._able else None)
