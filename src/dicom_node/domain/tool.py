@@ -23,6 +23,10 @@ class Code:
     meaning: str
 
 
+VOLUME = Code(value="118565006", scheme="SCT", meaning="Volume")
+MILLILITRE = Code(value="mL", scheme="UCUM", meaning="mL")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """One segment of a segmentation (PS3.3 C.8.20.4).

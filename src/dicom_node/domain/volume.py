@@ -66,6 +66,18 @@ class Volume:
         shares[[0, -1]] = gaps[[0, -1]]
         return np.asarray(shares * (self.voxel_ml * (count - 1) / self.heights_mm[-1]))
 
+    def ml_of(self, labels_zyx: NDArray[np.integer]) -> dict[int, float]:
+        """Millilitres of each label but 0, on the grid of this Volume."""
+        size = int(labels_zyx.max(initial=0)) + 1
+        voxels = [np.bincount(plane.ravel(), minlength=size) for plane in labels_zyx]
+        counts = np.array(voxels, np.int64).reshape(-1, size)
+        total = counts.sum(axis=0)
+        if self.heights_mm:
+            ml = self.voxel_ml_of_slices @ counts
+        else:
+            ml = total.astype(np.float64) * self.voxel_ml
+        return {n: float(ml[n]) for n in range(1, size) if total[n]}
+
     @property
     def slice_indices(self) -> NDArray[np.float64]:
         """Where each slice lies on the slice axis of the affine: 0, 1, 2 ... if they are even."""

@@ -20,7 +20,6 @@ from dicom_node.domain.volume import Volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-OUTSIDE_HU = -1024
 MAX_GRID_BYTES = 4 << 30
 _MARGIN = 1  # voxels around a label, where the distance to it is negative
 
@@ -30,7 +29,9 @@ def regular(volume: Volume, *, max_bytes: int = MAX_GRID_BYTES) -> Volume:
 
     The slice axis stays where the table moved, so slices of a tilted gantry become axial ones; rows
     stay as parallel to the old ones as they can. Voxels keep their size and data type; between old
-    ones values are linear, outside them OUTSIDE_HU. Raises NotAVolume where the grid is too large.
+    ones values are linear. Outside the stack the nearest old voxel is continued: a model sees whole
+    bodies at the slanting ends, and no label from there comes back to a plane of the source.
+    Raises NotAVolume where the grid is too large.
     """
     even = _even(volume, max_bytes)
     affine, shape = _grid_around(even)
@@ -39,7 +40,7 @@ def regular(volume: Volume, *, max_bytes: int = MAX_GRID_BYTES) -> Volume:
         raise NotAVolume(f"the regular grid around the stack has {named} voxels: too many")
     into = np.linalg.inv(even.affine_lps_mm) @ affine
     voxels = _resampled(
-        np.ascontiguousarray(even.voxels_zyx, np.float32), into, shape, sitk.sitkLinear, OUTSIDE_HU
+        np.ascontiguousarray(even.voxels_zyx, np.float32), into, shape, sitk.sitkLinear, None
     )
     return Volume(voxels_zyx=_as_type(voxels, volume.voxels_zyx.dtype), affine_lps_mm=affine)
 
@@ -178,9 +179,12 @@ def _resampled(
     into: NDArray[np.float64],
     shape: tuple[int, ...],
     interpolator: int,
-    outside: float,
+    outside: float | None,
 ) -> NDArray[Any]:
-    """`array` at into @ (slice, row, column, 1) for each index of an array of that shape."""
+    """`array` at into @ (slice, row, column, 1) for each index of an array of that shape.
+
+    outside: the value where the array does not reach, None for that of its nearest voxel.
+    """
     turn = np.eye(3)[::-1]  # to x, y, z
     transform = sitk.AffineTransform(3)
     transform.SetMatrix((turn @ into[:3, :3] @ turn).ravel().tolist())
@@ -193,7 +197,9 @@ def _resampled(
         (0.0, 0.0, 0.0),
         (1.0, 1.0, 1.0),
         np.eye(3).ravel().tolist(),
-        float(outside),
+        0.0 if outside is None else float(outside),
+        sitk.sitkUnknown,
+        outside is None,
     )
     found: NDArray[Any] = sitk.GetArrayFromImage(image)
     return found

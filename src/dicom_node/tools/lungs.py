@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
-from dicom_node.domain.tool import Code, Measurement
+from dicom_node.domain.tool import MILLILITRE, VOLUME, Measurement
 from dicom_node.domain.volume import Volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RIGHT, LEFT = 1, 2
-
-VOLUME = Code(value="118565006", scheme="SCT", meaning="Volume")
-MILLILITRE = Code(value="mL", scheme="UCUM", meaning="mL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +65,7 @@ def cleaned(
     shown = _anatomical(labels_zyx[window], voxel_ml, limits)
     pixel_cm2 = volume.spacing_zyx_mm[1] * volume.spacing_zyx_mm[2] / 100.0
     for side in (RIGHT, LEFT):
-        if _ml(shown == side, voxel_ml) < limits.lung_ml:
+        if np.count_nonzero(shown == side, axis=(1, 2)) @ voxel_ml < limits.lung_ml:
             shown[shown == side] = 0
         else:
             _fill_small_holes(shown, side, limits.hole_cm2 / pixel_cm2)
@@ -81,18 +78,11 @@ def measured(labels_zyx: NDArray[np.uint8], volume: Volume) -> tuple[Measurement
 
     Uneven slices count with the part of the body that each stands for.
     """
-    voxels = [np.bincount(plane.ravel(), minlength=3) for plane in labels_zyx]
-    counts = np.array(voxels, np.int64).reshape(-1, 3)
-    ml = volume.voxel_ml_of_slices
+    ml = volume.ml_of(labels_zyx)
     return tuple(
-        Measurement(
-            name=VOLUME,
-            value=round(_weighted(counts[:, side], ml), 2),
-            unit=MILLILITRE,
-            segment=side,
-        )
+        Measurement(name=VOLUME, value=round(ml[side], 2), unit=MILLILITRE, segment=side)
         for side in (RIGHT, LEFT)
-        if counts[:, side].any()
+        if side in ml
     )
 
 
@@ -111,17 +101,6 @@ def remarks(labels_zyx: NDArray[np.uint8]) -> tuple[str, ...]:
             "Lung reaches the first or the last slice: the volumes are those of the scanned part."
         )
     return tuple(notes)
-
-
-def _weighted(counts: NDArray[np.int64], voxel_ml: NDArray[np.float64]) -> float:
-    """Voxels of each slice as ml; whole numbers are added first where all slices are alike."""
-    if not len(voxel_ml) or np.all(voxel_ml == voxel_ml[0]):
-        return float(counts.sum()) * float(voxel_ml[0] if len(voxel_ml) else 0.0)
-    return float(counts @ voxel_ml)
-
-
-def _ml(mask: NDArray[np.bool_], voxel_ml: NDArray[np.float64]) -> float:
-    return _weighted(np.count_nonzero(mask, axis=(1, 2)), voxel_ml)
 
 
 def _anatomical(

@@ -56,3 +56,12 @@ def test_heights_are_those_of_the_slices() -> None:
         Volume(
             voxels_zyx=np.zeros((3, 2, 2), np.int16), affine_lps_mm=np.eye(4), heights_mm=(0.0, 1.0)
         )
+
+
+def test_millilitres_are_those_of_each_label() -> None:
+    volume = a_volume((0.0, 2.0, 8.0, 10.0))
+    labels = np.zeros(volume.voxels_zyx.shape, np.uint8)
+    labels[0], labels[1, 0], labels[2, 0, 0] = 1, 3, 3
+    assert volume.ml_of(labels) == pytest.approx({1: 9 * 0.008, 3: 4 * 0.016})
+    assert a_volume().ml_of(labels) == pytest.approx({1: 9 * 0.02, 3: 4 * 0.02})
+    assert volume.ml_of(np.zeros_like(labels)) == {}
