@@ -176,6 +176,11 @@ class Results(Section):
     research_use: bool = Field(
         default=True, description="Says in each result that it is not for diagnosis."
     )
+    omit_empty_frames: bool = Field(
+        default=True,
+        description="A segmentation has no frames for slices without a voxel of the segment. "
+        "`false` for a viewer that shows those on the wrong slices.",
+    )
 
 
 class Peer(Section):

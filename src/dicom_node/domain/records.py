@@ -41,23 +41,6 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """One SOP Instance as it came in, made durable in the spool, and not yet in the catalog.
-
-    path: relative to the spool's root. attributes: header of the data set, see iod.header.
-    """
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    path: str
-    size: int
-    sha256: str
-    association: int
-    attributes: Attributes = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """A SOP Instance in the catalog."""
 

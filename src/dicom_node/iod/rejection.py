@@ -28,7 +28,7 @@ from dicom_node.iod.composing import (
     titled,
 )
 from dicom_node.iod.header import read_attributes
-from dicom_node.iod.seg_settings import SegSettings
+from dicom_node.iod.seg_settings import DEVICE_SERIAL_NUMBER, SegSettings
 
 SOP_CLASS_UID = str(KeyObjectSelectionDocumentStorage)
 _AFTER = 999  # Series Number: behind what it may reject
@@ -74,7 +74,7 @@ def encode_rejection(
     note.InstanceNumber = 1
     note.Manufacturer = plain(settings.manufacturer, LO)
     note.ManufacturerModelName = "dicom-node"
-    note.DeviceSerialNumber = plain(settings.device_serial_number, LO)
+    note.DeviceSerialNumber = DEVICE_SERIAL_NUMBER
     note.SoftwareVersions = f"dicom-node {__version__}"
     note.ContributingEquipmentSequence = [equipment(tool, at, "Made what is rejected here")]
     note.CurrentRequestedProcedureEvidenceSequence = [_evidence(rejection, note.StudyInstanceUID)]

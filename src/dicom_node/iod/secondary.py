@@ -41,7 +41,7 @@ from dicom_node.iod.composing import (
     versions,
 )
 from dicom_node.iod.header import read_attributes
-from dicom_node.iod.seg_settings import SegSettings
+from dicom_node.iod.seg_settings import DEVICE_SERIAL_NUMBER, SegSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -184,7 +184,7 @@ def _dataset(series: _Series, index: int, instance_number: int) -> Dataset:
         image.Laterality = ""  # type 2C (PS3.3 C.7.3.1), and of both sides there is no value
     image.Manufacturer = plain(settings.manufacturer, LO)
     image.ManufacturerModelName = plain(identity.name, LO)
-    image.DeviceSerialNumber = plain(settings.device_serial_number, LO)
+    image.DeviceSerialNumber = DEVICE_SERIAL_NUMBER
     image.SoftwareVersions = versions(identity)
     image.SecondaryCaptureDeviceManufacturer = plain(identity.manufacturer, LO)
     image.SecondaryCaptureDeviceManufacturerModelName = "dicom-node"

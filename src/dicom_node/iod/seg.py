@@ -41,7 +41,7 @@ from dicom_node.iod.composing import (
     with_elements,
 )
 from dicom_node.iod.header import read_attributes
-from dicom_node.iod.seg_settings import SegSettings
+from dicom_node.iod.seg_settings import DEVICE_SERIAL_NUMBER, SegSettings
 from dicom_node.iod.transcode import PATIENT_AND_STUDY, copied
 
 if TYPE_CHECKING:
@@ -227,11 +227,10 @@ def _segmentation(order: _Order) -> Dataset:
         manufacturer=plain(settings.manufacturer, LO),
         manufacturer_model_name=plain(identity.name, LO),
         software_versions=versions(identity),
-        device_serial_number=plain(settings.device_serial_number, LO),
+        device_serial_number=DEVICE_SERIAL_NUMBER,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=settings.omit_empty_frames and bool(labels.any()),
         content_label="SEGMENTATION",
-        content_creator_name=plain(settings.content_creator, LO) or None,
     )
     _complete_pixel_measures(encoded, sources)
     if len(images) < len(sources):
@@ -283,7 +282,7 @@ def _complete(encoded: Dataset, order: _Order) -> None:
     encoded.InstanceCreationTime = encoded.ContentTime = encoded.SeriesTime = time
     if order.sources[0].BodyPartExamined:
         encoded.BodyPartExamined = order.sources[0].BodyPartExamined
-    name = replacing.name_of(settings.series_description or identity.name, order.replaces)
+    name = replacing.name_of(identity.name, order.replaces)
     encoded.SeriesDescription = titled(name, research_use=settings.research_use)
     encoded.ContentDescription = RESEARCH_USE if settings.research_use else plain(name, LO)
     replacing.relate(encoded, order.replaces)

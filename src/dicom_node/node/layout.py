@@ -68,4 +68,5 @@ def seg_settings(config: Config) -> SegSettings:
         manufacturer=config.results.manufacturer,
         series_number_offset=config.results.series_number_offset,
         research_use=config.results.research_use,
+        omit_empty_frames=config.results.omit_empty_frames,
     )
