@@ -33,13 +33,14 @@ class Attention:
             "OR series_uid IN (SELECT step.series_uid FROM step WHERE step.state = ? "
             "AND step.revision = series.revision) "
             "OR series_uid IN (SELECT source_series_uid FROM delivery JOIN result "
-            "ON sop_instance_uid = result_uid WHERE delivery.state IN (?, ?)) "
+            "ON sop_instance_uid = result_uid WHERE delivery.state IN (?, ?, ?)) "
             "ORDER BY last_at DESC LIMIT ?",
             SeriesState.INCOMPLETE,
             SeriesState.HELD,
             StepState.QUARANTINED,
             DeliveryState.PARKED,
             DeliveryState.DEAD,
+            DeliveryState.UNCONFIRMED,
             limit,
         )
         return [row["uid"] for row in rows]

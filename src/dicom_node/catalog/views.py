@@ -258,11 +258,12 @@ class Views:
     def unhappy(self) -> list[tuple[str, int]]:
         """Counts of what needs a person: (state, how many)."""
         rows = self._rows(
-            "SELECT state, count(*) AS n FROM delivery WHERE state IN (?, ?) GROUP BY state "
+            "SELECT state, count(*) AS n FROM delivery WHERE state IN (?, ?, ?) GROUP BY state "
             "UNION ALL SELECT state, count(*) FROM step WHERE state = ? GROUP BY state "
             "UNION ALL SELECT state, count(*) FROM series WHERE state IN (?, ?) GROUP BY state",
             DeliveryState.PARKED,
             DeliveryState.DEAD,
+            DeliveryState.UNCONFIRMED,
             StepState.QUARANTINED,
             SeriesState.INCOMPLETE,
             SeriesState.HELD,

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from dicom_node import __version__
-from dicom_node.cli import examine, trial
+from dicom_node.cli import capacity, examine, trial
 from dicom_node.cli.asking import counted
 from dicom_node.cli.common import (
     EXIT_FAILED,
@@ -82,6 +82,8 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
         models = trial.models(config)
         yield from _configuration(config, {model.name for model in models})
         yield from examine.data_folder(config)
+        yield from capacity.fullness(config)
+        yield from capacity.findings(config)
         runs = examine.node_runs(config)
         yield examine.port(config, runs=runs)
         if runs:

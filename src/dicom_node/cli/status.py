@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dicom_node.catalog import Catalog
+from dicom_node.cli import capacity
 from dicom_node.cli.asking import counted
 from dicom_node.cli.common import complain, config_option, json_option, print_json
 from dicom_node.cli.examine import node_runs
@@ -26,7 +27,7 @@ from dicom_node.node.words import joined
 
 _COLOURS = {"COMPLETE": "green", "RECEIVING": "cyan", "INCOMPLETE": "red", "HELD": "yellow"}
 _BAD_STEPS = {StepState.QUARANTINED, StepState.CANCELED}
-_BAD_DELIVERIES = {DeliveryState.PARKED, DeliveryState.DEAD}
+_BAD_DELIVERIES = {DeliveryState.PARKED, DeliveryState.DEAD, DeliveryState.UNCONFIRMED}
 _HEAD, _INDENT = 21, 4  # below its head: a UID has up to 64 characters
 _REASON_MAX = 300
 
@@ -45,7 +46,7 @@ def status(limit: int, attention: bool, config_path: Path | None, as_json: bool)
     with open_catalog(config) as catalog:
         troubled = catalog.attention.series(limit)
         told: dict[str, Any] = {
-            "node": _node(config),
+            "node": _node(config, catalog),
             "counts": catalog.views.counts(),
             "needs_attention": dict(catalog.views.unhappy()),
             "rejected": [
@@ -68,7 +69,8 @@ def _known(catalog: Catalog, uids: Sequence[str]) -> list[Series]:
     return [series for uid in uids if (series := catalog.views.series(uid)) is not None]
 
 
-def _node(config: Config) -> dict[str, Any]:
+def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
+    takes = capacity.pressure(config, catalog)
     free_gib = shutil.disk_usage(config.data_dir).free / GIB
     runs = node_runs(config)
     bell = bells.Bell(config.data_dir)
@@ -80,6 +82,8 @@ def _node(config: Config) -> dict[str, Any]:
         "performing": performs,
         "free_gib": round(free_gib, 1),
         "refuses_for_want_of_space": free_gib < config.receive.min_free_gib,
+        "level": str(takes.level),
+        "level_reason": takes.reason,
     }
 
 
@@ -140,6 +144,8 @@ def _print(told: dict[str, Any], *, attention_only: bool) -> None:
         complain("no performer lives: no model runs until one has started (the log says why)")
     if node["refuses_for_want_of_space"]:
         complain("the disk is too full: senders are refused (receive.min_free_gib)")
+    if node["level"] == "closed":
+        complain(f"associations that propose storage are rejected: {node['level_reason']}")
     if told["attention"]:
         states = ", ".join(f"{n} {state}" for state, n in told["needs_attention"].items())
         click.secho(f"\nNEEDS ATTENTION: {states}", fg="yellow")

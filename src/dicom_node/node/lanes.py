@@ -58,15 +58,15 @@ class Lanes:
             thread.join(seconds)
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
-        well = False
         try:
             work()
-            well = True
         except NodeError as error:
             _log.error("%s %s: %s", self.what, name, error)
+            self._ending.wait(_AFTER_ERROR_S)
+        except Exception:  # noqa: BLE001  # a lane outlives its errors, as a stage does
+            _log.exception("%s %s: an error of the node itself", self.what, name)
+            self._ending.wait(_AFTER_ERROR_S)
         finally:
-            if not well:
-                self._ending.wait(_AFTER_ERROR_S)
             self._free(name)  # before the bell: who wakes must find the lane free
             self.wake()
 

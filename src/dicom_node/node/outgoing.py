@@ -14,11 +14,12 @@ from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
 from dicom_node.node.layout import GIB
-from dicom_node.node.pressure import Gauge, Reserve
+from dicom_node.node.pressure import RESERVE_BYTES, Gauge, Reserve
 from dicom_node.node.retain import Retainer
 from dicom_node.node.stage import RunDue
 from dicom_node.spool.store import Spool
 
+_MIB = 1024 * 1024
 RESERVE = "reserve"
 """The file in the data folder that is given up when the disk is full."""
 
@@ -46,13 +47,19 @@ class Outgoing:
 
 def gauge_of(config: Config, spool: Spool, journal: Journal, clock: Clock) -> Gauge:
     """How full the node is."""
+    limits = limits_of(config)
     return Gauge(
-        limits=limits_of(config),
+        limits=limits,
         free_bytes=spool.free_bytes,
-        reserve=Reserve(path=config.data_dir / RESERVE),
+        reserve=Reserve(path=config.data_dir / RESERVE, size=reserve_bytes(limits)),
         journal=journal,
         clock=clock,
     )
+
+
+def reserve_bytes(limits: Limits) -> int:
+    """Well below the level at which nobody is let in any more."""
+    return max(_MIB, min(RESERVE_BYTES, limits.stop_free_bytes // 8))
 
 
 def limits_of(config: Config) -> Limits:

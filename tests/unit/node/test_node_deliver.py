@@ -155,7 +155,6 @@ def taking(status, phase=Phase.STATUS, **more):
     return send
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     "error", [UnicodeError("label empty or too long"), ZeroDivisionError(), KeyError("x")]
 )
