@@ -19,6 +19,12 @@ Rows = Callable[..., list[sqlite3.Row]]
 
 Pair = tuple[Delivery, Result]
 
+# a step for another kind of result has a route named after that of the first: "NAME, ..."
+_TAKEN = (
+    "AND EXISTS (SELECT 1 FROM step WHERE step.series_uid = series.series_uid AND "
+    "substr(route, 1, instr(route || ',', ',') - 1) IN (SELECT value FROM json_each(?))) "
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
@@ -168,18 +174,29 @@ class Keeping:
         rows = self._rows("SELECT max(number) AS number FROM event WHERE series = ?", series_uid)
         return int(rows[0]["number"] or 0)
 
-    def kept(self, *, after: tuple[float, str], before: float, limit: int) -> list[Kept]:
+    def kept(
+        self,
+        *,
+        after: tuple[float, str],
+        before: float,
+        limit: int,
+        routes: Collection[str] | None = None,
+    ) -> list[Kept]:
         """Series with files that received nothing since `before`, the oldest first.
 
-        after: last_at and UID of the one to go on behind; (0.0, "") begins.
+        after: last_at and UID of the one to go on behind; (0.0, "") begins. routes: only those that
+        one of these has taken; None is any.
         """
+        values = () if routes is None else (json.dumps(sorted(routes)),)
         rows = self._rows(
             "SELECT series_uid, state, last_at, promised_at, revision, (SELECT max(number) "
             "FROM event WHERE event.series = series.series_uid) AS seen FROM series "
             "WHERE purged_at IS NULL AND (last_at, series_uid) > (?, ?) AND last_at < ? "
-            "ORDER BY last_at, series_uid LIMIT ?",
+            + ("" if routes is None else _TAKEN)
+            + "ORDER BY last_at, series_uid LIMIT ?",  # noqa: S608
             *after,
             before,
+            *values,
             limit,
         )
         return [self._kept(row) for row in rows]

@@ -87,8 +87,8 @@ def purge(facts: Facts, policy: Policy, now: float, *, short: bool) -> str:
 
 
 def oldest_wanted(policy: Policy, now: float, *, short: bool) -> float:
-    """Series that received nothing since then may be due; 0.0 if none can be."""
-    if short or policy.routes:
+    """Series that received nothing since then may be due, whatever their routes; 0.0: none."""
+    if short:
         return now
     times = [policy.keep_s, policy.unsettled_s, policy.promised_s]
     return max((now - time for time in times if time is not None), default=0.0)

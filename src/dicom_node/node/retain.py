@@ -8,7 +8,7 @@ object that comes again is known by its digest.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_node.catalog.keeping import Kept
@@ -67,13 +67,22 @@ class Retainer:
         return bool(self.free_bytes) and self.spool.free_bytes() < self.free_bytes
 
     def _candidates(self, now: float) -> Iterator[Kept]:
-        """The Series that may be due, the oldest first."""
+        """The Series that may be due: the oldest first, then those of routes that keep nothing."""
         before = retention.oldest_wanted(self.policy, now, short=self._is_short())
+        if before:
+            yield from self._pages(before, None)
+        if self.policy.routes:
+            yield from self._pages(now, self.policy.routes)
+
+    def _pages(self, before: float, routes: frozenset[str] | None) -> Iterator[Kept]:
         after = (0.0, "")
-        while before:
-            page = self.journal.catalog.keeping.kept(after=after, before=before, limit=_PAGE)
+        page: Sequence[Kept] = ()
+        while not page or len(page) == _PAGE:
+            page = self.journal.catalog.keeping.kept(
+                after=after, before=before, limit=_PAGE, routes=routes
+            )
             yield from page
-            if len(page) < _PAGE:
+            if not page:
                 return
             after = (page[-1].last_at, page[-1].series_uid)
 
