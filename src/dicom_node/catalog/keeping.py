@@ -19,12 +19,6 @@ Rows = Callable[..., list[sqlite3.Row]]
 
 Pair = tuple[Delivery, Result]
 
-# a step for another kind of result has a route named after that of the first: "NAME, ..."
-_TAKEN = (
-    "AND EXISTS (SELECT 1 FROM step WHERE step.series_uid = series.series_uid AND "
-    "substr(route, 1, instr(route || ',', ',') - 1) IN (SELECT value FROM json_each(?))) "
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
@@ -187,16 +181,17 @@ class Keeping:
         after: last_at and UID of the one to go on behind; (0.0, "") begins. routes: only those that
         one of these has taken; None is any.
         """
-        values = () if routes is None else (json.dumps(sorted(routes)),)
+        # a step for another kind of result has a route named after that of the first: "NAME, ..."
         rows = self._rows(
             "SELECT series_uid, state, last_at, promised_at, revision, (SELECT max(number) "
             "FROM event WHERE event.series = series.series_uid) AS seen FROM series "
-            "WHERE purged_at IS NULL AND (last_at, series_uid) > (?, ?) AND last_at < ? "
-            + ("" if routes is None else _TAKEN)
-            + "ORDER BY last_at, series_uid LIMIT ?",  # noqa: S608
+            "WHERE purged_at IS NULL AND (last_at, series_uid) > (?1, ?2) AND last_at < ?3 "
+            "AND (?4 IS NULL OR EXISTS (SELECT 1 FROM step WHERE step.series_uid = "
+            "series.series_uid AND substr(route, 1, instr(route || ',', ',') - 1) IN "
+            "(SELECT value FROM json_each(?4)))) ORDER BY last_at, series_uid LIMIT ?5",
             *after,
             before,
-            *values,
+            None if routes is None else json.dumps(sorted(routes)),
             limit,
         )
         return [self._kept(row) for row in rows]
