@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,17 @@ class Performer:
 
         Whatever else goes wrong fails the step, too, and is raised.
         """
+        known = False
+        try:
+            self._tried(step)
+            known = True
+        finally:
+            if not known:
+                kind = getattr(sys.exc_info()[0], "__name__", "")
+                what = f"{kind}, an error of the node itself: see its log"
+                self._failed(step, ToolError(what))
+
+    def _tried(self, step: Step) -> None:
         try:
             self._complete(step, self._outcome(step))
         except ObjectError as error:
@@ -98,10 +110,6 @@ class Performer:
             self._failed(step, error)
         except MemoryError:
             self._failed(step, ToolError("out of memory"))
-        except Exception as error:
-            what = f"{type(error).__name__}, an error of the node itself: see its log"
-            self._failed(step, ToolError(what))
-            raise
 
     def _outcome(self, step: Step) -> Outcome:
         """What the tool makes of the step's input, in the kinds that it asks for."""
