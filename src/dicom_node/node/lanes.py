@@ -7,10 +7,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dicom_node.domain.errors import NodeError
+from dicom_node.node.stage import AFTER_ERROR_S, attempt
 
 _log = logging.getLogger("dicom_node")
-_AFTER_ERROR_S = 2.0  # what failed is due at once: not in a busy loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +57,14 @@ class Lanes:
             thread.join(seconds)
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
-        try:
+        def done() -> bool:
             work()
-        except NodeError as error:
-            _log.error("%s %s: %s", self.what, name, error)
-            self._ending.wait(_AFTER_ERROR_S)
-        except Exception:  # noqa: BLE001  # a lane outlives its errors, as a stage does
-            _log.exception("%s %s: an error of the node itself", self.what, name)
-            self._ending.wait(_AFTER_ERROR_S)
-        finally:
-            self._free(name)  # before the bell: who wakes must find the lane free
-            self.wake()
+            return True
+
+        if not attempt(f"{self.what} {name}", done, otherwise=False):
+            self._ending.wait(AFTER_ERROR_S)  # what failed is due at once: not in a busy loop
+        self._free(name)  # before the bell: who wakes must find the lane free
+        self.wake()
 
     def _free(self, name: str) -> None:
         with self._lock:

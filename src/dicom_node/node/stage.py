@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from dicom_node.domain.errors import NodeError
 from dicom_node.node.bell import MAX_WAIT_S, Listener
 from dicom_node.node.clock import Clock
 
 _log = logging.getLogger("dicom_node")
-_AFTER_ERROR_S = 2.0
+AFTER_ERROR_S = 2.0
+
+T = TypeVar("T")
 
 RunDue = Callable[[float], float | None]
 """run_due(now) -> when there is something to do next, None if nothing is known."""
@@ -23,15 +27,20 @@ def run(
     """Run a stage until `stop` is set; an error of one turn is logged, and the next turn comes."""
     while not stop.is_set():
         now = clock.now()
-        try:
-            due = run_due(now)
-        except NodeError as error:
-            _log.error("%s: %s", name, error)
-            due = now + _AFTER_ERROR_S
-        except Exception:  # noqa: BLE001  # a stage outlives its errors
-            _log.exception("%s: an error of the node itself", name)
-            due = now + _AFTER_ERROR_S
+        later: float | None = now + AFTER_ERROR_S
+        due = attempt(name, partial(run_due, now), later)
         wait = MAX_WAIT_S if due is None else due - clock.now()
         if not stop.is_set() and wait > 0:
             listener.wait(wait)
     listener.close()
+
+
+def attempt(name: str, work: Callable[[], T], otherwise: T) -> T:
+    """What the work returns; its errors are logged, and outlived."""
+    try:
+        return work()
+    except NodeError as error:
+        _log.error("%s: %s", name, error)
+    except Exception:  # noqa: BLE001  # a stage outlives its errors
+        _log.exception("%s: an error of the node itself", name)
+    return otherwise
