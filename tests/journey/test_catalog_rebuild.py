@@ -20,6 +20,7 @@ from dicom_node.catalog import Catalog
 from dicom_node.catalog.integrity import wal_of
 from dicom_node.cli.catalog import catalog as catalog_command
 from dicom_node.cli.doctor import doctor
+from dicom_node.cli.retry import retry
 from dicom_node.cli.status import status
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogDamaged, ConfigurationError
@@ -148,7 +149,7 @@ def test_from_the_spool_alone_the_same_object_is_made_and_sent_again(worked, aga
     assert pacs.datasets() == [before]
 
 
-def test_of_old_series_nothing_is_scheduled(worked, again, pacs):
+def test_of_old_series_nothing_is_scheduled_until_it_is_asked_for(worked, again, pacs):
     node, uid = worked
     lose(database(node))
     told = rebuilt(node, "--since", "0")
@@ -165,6 +166,9 @@ def test_of_old_series_nothing_is_scheduled(worked, again, pacs):
     assert node.running.catalog.views.next_series_due() is None
     assert node.running.catalog.views.next_delivery_due() is None
     assert "retry --judge" in json.dumps([line.text for line in node.story(uid).lines])
+    code, *_ = run("--judge", uid, "--config", node.config_path, command=retry)
+    assert code == 0
+    node.wait(lambda: pacs.stored_counts == {result.sop_instance_uid: 1})
 
 
 def test_a_late_instance_of_an_old_series_makes_a_new_result(worked, again, pacs):
@@ -176,6 +180,41 @@ def test_a_late_instance_of_an_old_series_makes_a_new_result(worked, again, pacs
     assert send_series(node.address, objects=late, **FROM_PACS) == [0]
     assert pacs.wait_for(1, 60)
     assert len(node.running.catalog.views.results(uid)) == 2
+
+
+def is_sent(views, uid, *, steps):
+    """Whether so many steps were performed, and all that they made has arrived."""
+    performed = [step.state for step in views.steps(uid)] == ["COMPLETED"] * steps
+    states = {
+        d.state for result in views.results(uid) for d in views.deliveries(result.sop_instance_uid)
+    }
+    return performed and states == {DeliveryState.SENT}
+
+
+@pytest.mark.parametrize("results", ['["seg"]', '["sc"]', '["seg", "sc"]'])
+def test_what_replaced_an_earlier_result_is_made_again_as_the_same_object(
+    tmp_path, build, pacs, results
+):
+    wanted = {
+        "peers": build.peer_table("pacs", "TESTPACS", pacs.port),
+        "routes": build.route.replace('["seg"]', results),
+    }
+    series = a_series(7)
+    uid = series[0].SeriesInstanceUID
+    with build.a_node(tmp_path / "node", **wanted) as node:
+        views = node.running.catalog.views
+        send_series(node.address, objects=series[:6], **FROM_PACS)
+        node.wait(lambda: is_sent(views, uid, steps=1))
+        first = set(pacs.stored_counts)
+        send_series(node.address, objects=series[6:], **FROM_PACS)
+        node.wait(lambda: is_sent(views, uid, steps=2))
+        second = set(pacs.stored_counts) - first
+    lose(database(node))
+    assert rebuilt(node)["counts"]["result"] == len(first | second)
+    with build.a_node(tmp_path / "node", **wanted) as node:
+        node.wait(lambda: dict.fromkeys(second, 2).items() <= pacs.stored_counts.items())
+        assert pacs.stored_counts == dict.fromkeys(second, 2) | dict.fromkeys(first, 1)
+        node.wait(lambda: "pacs has it" in node.why(uid))
 
 
 def test_with_its_events_readable_nothing_is_forgotten_or_sent_again(worked, again, made, pacs):
@@ -347,8 +386,7 @@ def test_nothing_is_acknowledged_once_damage_was_met(worked, again):
     assert send_series(node.address, objects=late[:20], **FROM_PACS) == [0] * 20
     assert spoil(database(node), "event", "instance", "series", "event_subject")
     other = sqlite3.connect(database(node))  # what it wrote makes the node read anew
-    other.execute("PRAGMA user_version = 1")
-    other.execute("PRAGMA user_version = 2")
+    other.execute("PRAGMA application_id = 1")
     other.close()
     statuses = send_series(node.address, objects=late[20:], **FROM_PACS)
     assert statuses == [0x0110] * 20
@@ -356,7 +394,6 @@ def test_nothing_is_acknowledged_once_damage_was_met(worked, again):
     error = done.stderr + str(done.exception)
     assert "THE CATALOG IS DAMAGED" in error
     assert "dicom-node catalog rebuild" in error
-    node.running.stop()
     with pytest.raises(CatalogDamaged):
         again()
 

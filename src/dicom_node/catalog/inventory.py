@@ -63,6 +63,16 @@ class Inventory:
                 found[row["uid"]] = found.get(row["uid"], 0) + 1
         return found
 
+    def series_of_results(self, uids: frozenset[str]) -> set[str]:
+        """The Series that these results were made from."""
+        found: set[str] = set()
+        for uid in uids:
+            rows = self._rows(
+                "SELECT source_series_uid AS uid FROM result WHERE sop_instance_uid = ?", uid
+            )
+            found.update(row["uid"] for row in rows)
+        return found
+
     def first_association(self) -> int:
         """The lowest number of an association, 1 if there is none."""
         rows = self._rows("SELECT coalesce(min(number), 1) AS number FROM association")

@@ -246,7 +246,7 @@ def facts(config: Config) -> Iterator[Finding]:
         yield failed("catalog", "this user may not look into the data folder", "see data folder")
         return
     path = catalog_path(config)
-    if is_absent(path) or pending_of(path).exists():
+    if not _may(path, os.F_OK) or is_absent(path) or _may(pending_of(path), os.F_OK):
         yield _absent(config)
         yield _clock(now, last_at)
         return
@@ -265,10 +265,10 @@ def facts(config: Config) -> Iterator[Finding]:
 
 
 def _absent(config: Config) -> Finding:
-    if pending_of(catalog_path(config)).exists():
+    if _may(pending_of(catalog_path(config)), os.F_OK):
         return failed("catalog", "a rebuild of it was interrupted", "dicom-node catalog rebuild")
-    objects = (spool_path(config) / "objects").glob("*/*.dcm")
-    if any(True for _ in objects):
+    objects = spool_path(config) / "objects"
+    if _may(objects, os.R_OK | os.X_OK) and any(True for _ in objects.glob("*/*.dcm")):
         return failed(
             "catalog",
             f"there is none, but {spool_path(config)} holds objects",

@@ -14,18 +14,20 @@ from pydicom.errors import InvalidDicomError
 
 from dicom_node.domain.identifiers import derived_uid
 from dicom_node.domain.records import Attributes
+from dicom_node.iod.replacing import SCHEME
 
 _NODE = "dicom-node "  # begins the item of Software Versions (0018,1020) with the node's version
+REJECTION = "rejection"
 _KINDS = {
     "1.2.840.10008.5.1.4.1.1.66.4": "seg",
     "1.2.840.10008.5.1.4.1.1.7": "sc",
-    "1.2.840.10008.5.1.4.1.1.88.59": "rejection",
+    "1.2.840.10008.5.1.4.1.1.88.59": REJECTION,
 }
 _TAGS = (
     "SOPInstanceUID",
     "SourceImageSequence",
     "ReferencedSeriesSequence",
-    "ReferencedImageSequence",
+    "RelatedSeriesSequence",
     "CurrentRequestedProcedureEvidenceSequence",
     "ContributingEquipmentSequence",
     "DimensionOrganizationSequence",
@@ -35,12 +37,12 @@ _UNREADABLE = (
     *(AttributeError, IndexError, KeyError, TypeError, ValueError),
 )
 """What pydicom raises for a data set that is not what it says."""
-_NOT_SOURCES = "StudiesContainingOtherReferencedInstancesSequence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What a result says of its making. source_uids: SOP Instance UIDs of what it refers to.
+    """What a result says of its making. source_uids: SOP Instance UIDs of what it refers to: the
+    sources; of a rejection note, what it rejects. replaced: Series that it takes the place of.
 
     tool_version: version and digest, without the arithmetic, which is not written into a result.
     """
@@ -49,6 +51,7 @@ class Provenance:
     tool_id: str
     tool_version: str
     source_uids: frozenset[str]
+    replaced: frozenset[str]
 
 
 def claims_to_be_ours(attributes: Attributes) -> bool:
@@ -71,6 +74,7 @@ def provenance(path: Path, attributes: Attributes) -> Provenance | None:
         dataset = pydicom.dcmread(path, specific_tags=list(_TAGS), stop_before_pixels=True)
         tool_id, tool_version = _tool(dataset)
         sources = frozenset(_references(dataset))
+        replaced = frozenset(_replaced(dataset))
         genuine = _is_genuine(dataset)
     except _UNREADABLE:
         return None
@@ -78,7 +82,13 @@ def provenance(path: Path, attributes: Attributes) -> Provenance | None:
         return None
     sop_class = str(attributes.get("SOPClassUID", ""))
     kind = _KINDS.get(sop_class, str(attributes.get("Modality", "")).lower())
-    return Provenance(kind=kind, tool_id=tool_id, tool_version=tool_version, source_uids=sources)
+    return Provenance(
+        kind=kind,
+        tool_id=tool_id,
+        tool_version=tool_version,
+        source_uids=sources,
+        replaced=replaced,
+    )
 
 
 def _tool(dataset: Dataset) -> tuple[str, str]:
@@ -104,9 +114,16 @@ def _references(dataset: Dataset) -> Iterator[str]:
     for element in dataset:
         if element.keyword == "ReferencedSOPInstanceUID":
             yield str(element.value)
-        elif element.VR == "SQ" and element.keyword != _NOT_SOURCES:
+        elif element.VR == "SQ":
             for item in element.value:
                 yield from _references(item)
+
+
+def _replaced(dataset: Dataset) -> Iterator[str]:
+    """The Series that iod.replacing names."""
+    for item in dataset.get("RelatedSeriesSequence", ()):
+        if any(c.CodingSchemeDesignator == SCHEME for c in item.PurposeOfReferenceCodeSequence):
+            yield str(item.SeriesInstanceUID)
 
 
 def _versions(value: Any) -> list[str]:

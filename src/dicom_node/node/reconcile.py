@@ -18,7 +18,7 @@ from dicom_node.domain import events as e
 from dicom_node.domain.errors import SpoolError
 from dicom_node.domain.keeping import InstanceRestored
 from dicom_node.domain.states import SeriesState
-from dicom_node.iod.provenance import provenance
+from dicom_node.iod.provenance import REJECTION, provenance
 from dicom_node.node.adopt import Found, look
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
@@ -104,6 +104,8 @@ class Reconciler:
         if made is None:
             return False
         catalog = self.journal.catalog
+        if made.kind == REJECTION:
+            return bool(catalog.files.series_of_results(made.source_uids))
         return any(
             step.tool_id == made.tool_id
             for series_uid in catalog.files.series_of_instances(made.source_uids)

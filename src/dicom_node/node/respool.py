@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.catalog import Catalog
 from dicom_node.catalog.refold import salvage
 from dicom_node.decide.routing import Sender, resolve_sender
 from dicom_node.domain import events as e
-from dicom_node.domain.identifiers import derived_uid
-from dicom_node.domain.records import Peer, Result, Series, Step
-from dicom_node.domain.states import SeriesState, StepState
-from dicom_node.iod.provenance import Provenance, provenance
+from dicom_node.domain.records import Peer, Result, Series
+from dicom_node.domain.states import SeriesState
 from dicom_node.node.adopt import Found, look
+from dicom_node.node.made import Made
 from dicom_node.node.reasons import REBUILT
 from dicom_node.spool.store import Spool
 
@@ -69,9 +68,10 @@ class FromSpool:
         ours: list[Found] = []
         for batch in self._batches(files, remains, ours):
             self._commit(batch)
-        for number, found in enumerate(ours, 1):
-            self._ours(found, remains)
-            self.progress("results", number, len(ours))
+        entered = Made(spool=self.spool, catalog=self.catalog, results=remains.results)
+        for found in entered.enter(ours, lambda n, m: self.progress("results", n, m)):
+            self._commit(self._arrival(found, remains))
+        self.rested.results = entered.count
         for association, at in sorted(self.last_at.items()):
             self.catalog.commit(e.AssociationEnded(at=at, number=association, how=REBUILT))
         self._judge()
@@ -136,57 +136,6 @@ class FromSpool:
         self.rested.instances += outcomes.count("new")
         self.rested.conflicts += outcomes.count("conflict")
 
-    def _ours(self, found: Found, remains: _Remains) -> None:
-        """A result again, where its sources are here; else an object like any other."""
-        made = provenance(self.spool.path(found.path), found.attributes)
-        counted = self.catalog.files.series_of_instances(made.source_uids) if made else {}
-        if made is None or not counted:
-            self._commit(self._arrival(found, remains))
-            return
-        source = self.catalog.views.series(max(counted, key=lambda uid: (counted[uid], uid)))
-        if source is None:
-            return
-        known = remains.results.get(found.sha256)
-        result = _result(found, made, source, known)
-        if self._is_due(source):  # its step is scheduled, and makes the same result
-            self.catalog.commit(e.ResultStored(at=result.created_at, result=result))
-        else:
-            self._with_step(result, made, source)
-        self.rested.results += 1
-
-    def _with_step(self, result: Result, made: Provenance, source: Series) -> None:
-        """A result and the step that it is of: what comes later can replace it."""
-        at, transaction = result.created_at, derived_uid(REBUILT, result.sop_instance_uid)
-        step = Step(
-            step_id=0,
-            series_uid=source.series_uid,
-            revision=source.revision,
-            route=REBUILT,
-            tool_id=made.tool_id,
-            results=(made.kind,),
-            destinations=(),
-            instance_uids=tuple(sorted(made.source_uids)),
-            state=StepState.SCHEDULED,
-            attempt=0,
-            priority=0,
-            due_at=at,
-        )
-        self.catalog.commit(e.StepScheduled(at=at, step=step))
-        number = self.catalog.views.steps(source.series_uid)[-1].step_id
-        self.catalog.commit(
-            e.StepClaimed(
-                at=at,
-                step_id=number,
-                transaction_uid=transaction,
-                performer=REBUILT,
-                lease_until=at,
-            ),
-            e.StepCompleted(
-                at=at, step_id=number, transaction_uid=transaction, seconds={}, notes=(REBUILT,)
-            ),
-            e.ResultStored(at=at, result=replace(result, step_id=number)),
-        )
-
     def _is_due(self, series: Series) -> bool:
         return series.last_at >= self.now - self.since_s
 
@@ -250,26 +199,3 @@ def _remains(old: Path | None) -> _Remains:
             case e.ResultStored(result=result):
                 found.results.setdefault(result.sha256, result)
     return found
-
-
-def _result(found: Found, made: Provenance, source: Series, known: Result | None) -> Result:
-    """As it was, where the old catalog tells; its step is not: steps are numbered anew."""
-    if known is not None and known.sop_instance_uid == found.uid:
-        return replace(known, step_id=0)
-    instance = found.instance(_NOBODYS)
-    return Result(
-        sop_instance_uid=instance.sop_instance_uid,
-        sop_class_uid=instance.sop_class_uid,
-        transfer_syntax_uid=instance.transfer_syntax_uid,
-        series_uid=instance.series_uid,
-        study_uid=instance.study_uid,
-        step_id=0,
-        source_series_uid=source.series_uid,
-        tool_id=made.tool_id,
-        tool_version=made.tool_version,
-        kind=made.kind,
-        path=found.path,
-        size=found.size,
-        sha256=found.sha256,
-        created_at=found.stored_at,
-    )

@@ -9,6 +9,7 @@ from datetime import datetime
 from io import BytesIO
 
 import numpy as np
+import pydicom
 import pytest
 
 from dicom_node.catalog import Catalog
@@ -20,12 +21,14 @@ from dicom_node.domain.records import Step
 from dicom_node.domain.states import SeriesState, StepState
 from dicom_node.domain.tool import AlgorithmIdentity, Code, Segment, SegmentationResult
 from dicom_node.iod.provenance import provenance
+from dicom_node.iod.rejection import Rejection, encode_rejection
 from dicom_node.iod.seg import SegSettings, encode_segmentation
 from dicom_node.node import bell as bells
 from dicom_node.node.adopt import Found, look
 from dicom_node.node.journal import Journal
 from dicom_node.node.reasons import LOST, NOBODY
 from dicom_node.node.reconcile import Reconciler, reconcile
+from dicom_node.node.respool import FromSpool
 from dicom_node.spool.store import Spool
 from dicom_node.testing.series import Header, a_series
 
@@ -293,8 +296,6 @@ def test_who_made_a_result_is_read_from_it(node, tmp_path):
 
 
 def test_a_renumbered_result_is_not_ours_any_more(node, tmp_path):
-    import pydicom  # noqa: PLC0415
-
     dataset = pydicom.dcmread(BytesIO(a_result(tmp_path, a_series(4))))
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "2.25.4711"
     found = look(node.spool, node.put(file_of(dataset)))
@@ -348,3 +349,71 @@ def test_a_file_that_was_removed_on_purpose_is_not_missed_and_is_known_when_it_c
     assert node.compared().entered == 1
     assert node.catalog.views.instance(series[0].SOPInstanceUID).path == path
     assert node.compared().entered == 0
+
+
+def a_note(tmp_path, rejected):
+    """A rejection note about a result (its bytes), as bytes."""
+    path = tmp_path / "rejected.dcm"
+    path.write_bytes(rejected)
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    about = Rejection(
+        series_uid=header.SeriesInstanceUID,
+        rejected=((header.SOPClassUID, header.SOPInstanceUID),),
+        replaced_by="",
+    )
+    return encode_rejection(about, of_study=path, tool=WHO, settings=SegSettings())
+
+
+def from_spool(node):
+    """What a rebuild makes of the spool, in a catalog of its own."""
+    path = node.spool.root / "again.db"
+    path.unlink(missing_ok=True)
+    catalog = Catalog(path)
+    rested = FromSpool(
+        spool=node.spool,
+        catalog=catalog,
+        now=2e9,
+        since_s=1.0,
+        sender=(NOBODY, ""),
+        progress=lambda *_: None,
+    ).run(None)
+    node.again = catalog
+    return rested
+
+
+def test_results_and_notes_about_them_are_results_again_and_those_of_others_are_not(node, tmp_path):
+    series = a_series(4)
+    result = a_result(tmp_path, series)
+    note = node.put(a_note(tmp_path, result))
+    assert from_spool(node).results == 0
+    assert node.again.views.counts()["instance"] == 1, "nothing it is about is here: received"
+    node.again.close()
+    for data in (*map(file_of, series), result):
+        node.put(data)
+    assert from_spool(node).results == 2
+    uid = series[0].SeriesInstanceUID
+    made, about = sorted(node.again.views.results(uid), key=lambda r: r.kind, reverse=True)
+    assert (made.kind, about.kind, about.path) == ("seg", "rejection", note)
+    (step,) = node.again.views.steps(uid)
+    assert (step.step_id, step.state, step.replaces) == (made.step_id, "COMPLETED", ())
+    assert step.instance_uids == tuple(sorted(d.SOPInstanceUID for d in series))
+    node.again.close()
+
+
+def test_a_note_that_nobody_entered_is_removed_if_what_it_rejects_is_ours(node, tmp_path):
+    series = a_series(4)
+    node.receive(series)
+    result = a_result(tmp_path, series)
+    node.put(result)
+    path = node.put(a_note(tmp_path, result))
+    from_spool(node)
+    node.catalog.commit(
+        *(
+            e.ResultStored(at=3.0, result=r)
+            for r in node.again.views.results(series[0].SeriesInstanceUID)
+            if r.kind == "seg"
+        )
+    )
+    node.again.close()
+    assert node.compared().removed == 1
+    assert not node.spool.path(path).exists()
