@@ -108,7 +108,7 @@ def test_what_the_pacs_has_is_sent_again_if_it_is_asked_for(start_node, pacs, ta
 
     refused = again(node, uid)
     assert refused.exit_code == 1
-    assert "dicom-node retry --again" in refused.counts["reason"]
+    assert f"dicom-node retry {uid} --again" in refused.counts["reason"]
     assert again(node, uid, "--again").counts["deliveries"] == 1
 
     node.wait(lambda: len(pacs.attempts) == 2)

@@ -100,6 +100,20 @@ def test_who_is_turned_away_is_told_where_one_looks_for_images(start_node, table
     assert "[[peer]]" in told.output
 
 
+def test_a_peer_that_is_away_is_named_with_what_waits_for_it(start_node, table, pacs):
+    pacs.on_store = lambda _attempt: 0xA700
+    node = start_node(peers=table)
+    objects = a_series(6)
+    send_series(node.address, objects=objects, **FROM_PACS)
+    node.wait(lambda: "DEFERRED" in node.why(objects[0].SeriesInstanceUID))
+    told = " ".join(shown(node, "--attention").output.split())
+    assert "pacs is waited for, with 1 result: " in told
+    assert "dicom-node retry --all --to pacs" in told
+    pacs.on_store = lambda _attempt: 0
+    node.wait(lambda: "pacs has it" in node.why(objects[0].SeriesInstanceUID))
+    assert "waited for" not in shown(node).output
+
+
 def test_the_longest_uids_fit_and_stay_whole(start_node, table):
     node = start_node(peers=table)
     objects = a_series(6)

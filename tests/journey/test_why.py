@@ -9,6 +9,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from dicom_node.cli.hold import release
 from dicom_node.cli.why import why
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.phantom import chest_phantom
@@ -220,3 +221,17 @@ def test_a_restart_in_the_middle_is_part_of_the_story(tmp_path, build, pacs):
     with build.started(path) as node:
         arrives(node, uid)
         assert "the node was started" in words(node, uid)
+
+
+def test_what_the_gate_let_pass_with_a_warning_is_in_the_verdict(tmp_path, build, pacs):
+    path = build.write_node(
+        tmp_path / "node", peers=build.peer_table("pacs", "TESTPACS", pacs.port)
+    )
+    model = path.parent / "models" / "lung-threshold" / "model.toml"
+    model.write_text(model.read_text() + '\n[policy]\nholes = "warn"\n')
+    with build.started(path) as node:
+        uid = sent(node, a_series(12, missing=(5,), header=Header(seed=next(SEEDS))))
+        node.wait(lambda: "INCOMPLETE" in node.why(uid))
+        CliRunner().invoke(release, [uid, "--config", str(node.config_path)])
+        arrives(node, uid)
+        assert "made its result, with a warning (1 plane is missing" in node.why(uid)

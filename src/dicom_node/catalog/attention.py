@@ -66,6 +66,15 @@ class Attention:
         )
         return [(row["delivery_id"], row["destination"]) for row in rows]
 
+    def waiting(self) -> list[tuple[str, int, float, str]]:
+        """Who could not be reached: (destination, results that wait, next attempt, reason)."""
+        rows = self._rows(
+            "SELECT destination, count(*) AS results, min(due_at) AS due_at, reason FROM delivery "
+            "WHERE state = ? GROUP BY destination ORDER BY destination",
+            DeliveryState.DEFERRED,
+        )
+        return [(row["destination"], row["results"], row["due_at"], row["reason"]) for row in rows]
+
     def unrouted(self) -> list[str]:
         """The COMPLETE Series, other than our own results, that no route gave a step."""
         rows = self._rows(f"SELECT series_uid AS uid FROM series WHERE {_UNROUTED} ORDER BY 1")  # noqa: S608

@@ -152,7 +152,9 @@ def _nothing(catalog: Catalog, what: str | None, found: list[Series], wish: Wish
         return f"the files of {what} were removed from the disk: have the images sent again"
     fates = {d.state for series in found for d in _deliveries(catalog, series.series_uid)}
     if fates & _AGAIN and not wish.again:
-        return f"nothing of {what} has failed; to send it once more: dicom-node retry --again"
+        return (
+            f"nothing of {what} has failed; to send it once more: dicom-node retry {what} --again"
+        )
     return f"nothing of {what} has failed"
 
 

@@ -53,6 +53,10 @@ def status(limit: int, attention: bool, config_path: Path | None, as_json: bool)
                 {"ae_title": title, "times": times, "last_at": clock_text(at)}
                 for title, times, at in catalog.attention.rejected()
             ],
+            "waiting": [
+                {"peer": peer, "results": n, "next_at": clock_text(due_at), "reason": reason}
+                for peer, n, due_at, reason in catalog.attention.waiting()
+            ],
             "attention": [_row(catalog, series) for series in _known(catalog, troubled)],
             "series": []
             if attention
@@ -154,16 +158,24 @@ def _print(told: dict[str, Any], *, attention_only: bool) -> None:
         say("what happened: dicom-node why UID; then: dicom-node retry UID, or release UID")
     elif attention_only:
         click.echo("nothing needs attention")
+    for row in told["waiting"]:
+        say(
+            f"{row['peer']} is waited for, with {counted(row['results'], 'result')}: "
+            f"{row['reason']}; next attempt {row['next_at'][:19]}, or at once: "
+            f"dicom-node retry --all --to {row['peer']}"
+        )
     for row in told["rejected"]:
         say(
             f"{row['ae_title']} was rejected {counted(row['times'], 'time')}, last at "
             f"{row['last_at'][:19]}: dicom-node why '{row['ae_title']}'"
         )
-    if told["series"]:
-        click.echo("\nNEWEST SERIES")
-        for row in told["series"]:
+    shown = {row["series_uid"] for row in told["attention"]}
+    calm = [row for row in told["series"] if row["series_uid"] not in shown]
+    if calm:
+        click.echo("\nNEWEST SERIES" + (", the others" if shown else ""))
+        for row in calm:
             _print_row(row)
-    elif not attention_only:
+    elif not attention_only and not shown:
         click.echo("nothing has been received yet")
 
 

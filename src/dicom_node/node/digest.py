@@ -12,7 +12,8 @@ class Line:
     """One sentence of a story; `at` in UTC seconds. kind: of its event, "" if it is of several.
 
     thread, group: lines of one group that follow one another in their thread are told as one if
-    there are more than `few` of them. detail: left out of the short story.
+    there are more than `few` of them. detail: left out of the short story; fleeting_s: also left
+    out if another group follows in the thread within so many seconds.
     """
 
     at: float
@@ -22,9 +23,10 @@ class Line:
     group: str = ""
     few: int = 1
     detail: bool = False
+    fleeting_s: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Run:
     group: str
     lines: list[Line] = field(default_factory=list)
@@ -39,6 +41,8 @@ def digest(lines: Sequence[Line]) -> list[Line]:
             continue
         run = current.get(line.thread) if line.thread else None
         if run is None or not line.group or run.group != line.group:
+            if run is not None and line.at - run.lines[0].at < run.lines[0].fleeting_s:
+                runs.remove(run)
             run = _Run(line.group)
             runs.append(run)
             if line.thread:

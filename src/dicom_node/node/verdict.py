@@ -12,6 +12,8 @@ from dicom_node.domain.records import Delivery, Series, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.node.words import counted, joined
 
+_WARNING = "Warning: "
+
 
 def verdict(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str:
     """What became of the Series, or why there is no result, and what to do about it."""
@@ -75,10 +77,22 @@ def _of_step(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> str:
     results = [catalog.views.result(uid) for uid in results_of(catalog, step, events)]
     uids = [r.sop_instance_uid for r in results if r is not None and r.kind != "rejection"]
     where = ", ".join(_fates(catalog, uids)) or "it stays here: its route sends it to nobody"
-    made = f"{step.tool_id} made its result"
+    made = f"{step.tool_id} made its result{_warned(step, events)}"
     if step.replaces:
         made += f", which replaces {counted(len(step.replaces), 'earlier one')}"
     return "; ".join([made, where, *_beside(catalog, step, events)])
+
+
+def _warned(step: Step, events: Sequence[e.Event]) -> str:
+    """What the gate let pass with a warning."""
+    warnings = [
+        note.removeprefix(_WARNING)
+        for event in events
+        if isinstance(event, e.StepCompleted) and event.step_id == step.step_id
+        for note in event.notes
+        if note.startswith(_WARNING)
+    ]
+    return f", with a warning ({joined(warnings)})" if warnings else ""
 
 
 def _fates(catalog: Catalog, uids: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from dicom_node.node.words import Names, counted, joined, sentence
 
 __all__ = ["Line", "Story", "clock_text", "stories"]
 
+_FLEETING_S = 5.0  # a wait that was over so soon is not worth a line
 _LISTED = 2  # UIDs of what was refused or kept apart
 
 
@@ -83,13 +84,14 @@ _TOLD_TOGETHER = (e.InstanceArrived, e.InstanceRefused)
 
 def _line(event: e.Event, names: Names) -> Line:
     """An event as a line, with what it is told together with."""
-    thread, group, few, detail = "", "", 1, False
+    thread, group, few, detail, fleeting_s = "", "", 1, False, 0.0
     match event:
         case e.SeriesJudged():
             thread = "judgment"
-            group = "waits" if event.state is SeriesState.RECEIVING else ""
+            if event.state is SeriesState.RECEIVING:
+                group, fleeting_s = "waits", _FLEETING_S
         case e.SourceCounted():
-            thread, group = "source", event.source
+            thread, group = "source", f"{event.revision} {event.source}"
         case e.AssociationRejected():
             thread = group = f"{event.calling_ae} {event.address} {event.reason}"
         case e.InstanceRefused():
@@ -113,6 +115,7 @@ def _line(event: e.Event, names: Names) -> Line:
         group=group,
         few=few,
         detail=detail,
+        fleeting_s=fleeting_s,
     )
 
 

@@ -20,6 +20,12 @@ _ARRIVED = {
 }
 
 
+_PROOF = {
+    DeliveryState.COMMITTED: "it has committed to keep it",
+    DeliveryState.VERIFIED: "it lists it",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
     """What the numbers in events stand for; each is looked up once."""
@@ -184,7 +190,7 @@ def _of_proof(event: e.Event, names: Names, outcome: str) -> str:
             return f"{to}: no proof yet that it has it{_because(event.reason)}"
         case k.DeliveryConfirmed():
             to = names.destination(event.delivery_id)
-            return f"{to}: {event.state}{_because(event.reason)}"
+            return f"{to}: {event.state}{_because(event.reason or _PROOF.get(event.state, ''))}"
     return ""
 
 

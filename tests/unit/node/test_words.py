@@ -109,3 +109,12 @@ def test_few_of_a_group_are_told_one_by_one_and_details_not_at_all():
     lines = [line(1, "a", "g", few=2), line(2, "b", "g", few=2), line(3, "c", detail=True)]
 
     assert [told.text for told in digest(lines)] == ["a", "b"]
+
+
+def test_a_wait_that_was_over_at_once_is_not_told_and_a_long_one_is():
+    short = [line(1.0, "waits", "waits", fleeting_s=5.0), line(2.0, "complete")]
+    long = [line(1.0, "waits", "waits", fleeting_s=5.0), line(9.0, "complete")]
+
+    assert [told.text for told in digest(short)] == ["complete"]
+    assert [told.text for told in digest(long)] == ["waits", "complete"]
+    assert [told.text for told in digest(short[:1])] == ["waits"]
