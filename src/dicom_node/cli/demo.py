@@ -253,6 +253,8 @@ def _print(shown: Shown, series: DemoSeries, out: Path) -> None:
     to.print(f"SEG:     {shown.seg}", markup=False)
     to.print(f"picture: {shown.picture}", markup=False)
     to.print(f"node:    {out / 'ae_config.toml'}, {out / 'node.log'}", markup=False)
+    config = out / "ae_config.toml"
+    to.print(f"story:   dicom-node why {series.series_uid} --config {config}", markup=False)
     to.print("For research use; not for diagnosis.", style="yellow")
 
 

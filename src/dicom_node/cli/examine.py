@@ -312,7 +312,7 @@ def _clock(now: float, last_at: float) -> Finding:
         return failed(
             "clock",
             f"{shown}, but images were received {last_at - now:.0f} s later than that",
-            "set the clock (NTP): what is due waits for it",
+            "set the clock (NTP)",
         )
     return well("clock", f"{shown} (compare with the PACS)")
 
