@@ -15,7 +15,7 @@ from dicom_node.domain.records import Conflict, Instance, Result, Series
 from dicom_node.domain.states import DeliveryState, SeriesState
 from dicom_node.node.digest import Line
 from dicom_node.node.verdict import fate, verdict
-from dicom_node.node.words import Names, counted, joined, sentence
+from dicom_node.node.words import Names, counted, joined, opened, sentence
 
 __all__ = ["Line", "Story", "clock_text", "stories"]
 
@@ -123,7 +123,7 @@ def _associations(catalog: Catalog, series: Series) -> Iterator[Line]:
     for a in catalog.views.associations(series.series_uid):
         yield Line(
             at=a.opened_at,
-            text=f"{a.calling_ae} at {a.address} opened association {a.number}",
+            text=opened(a.calling_ae, a.address, a.number),
             kind="AssociationOpened",
             thread="opened",
             group=f"{a.calling_ae} {a.address}",

@@ -80,13 +80,19 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def opened(calling_ae: str, address: str, number: int) -> str:
+    """Who opened an association; after a rebuild of the catalog the address may not be known."""
+    where = f" at {address}" if address else ""
+    return f"{calling_ae}{where} opened association {number}"
+
+
 def _of_reception(event: e.Event, names: Names, outcome: str) -> str:
     del names
     match event:
         case e.NodeStarted():
             return f"the node was started (version {event.version})"
         case e.AssociationOpened():
-            return f"{event.calling_ae} at {event.address} opened association {event.number}"
+            return opened(event.calling_ae, event.address, event.number)
         case e.AssociationEnded():
             return f"association {event.number} was {event.how}"
         case e.AssociationRejected():
@@ -137,6 +143,8 @@ def _of_step(event: e.Event, names: Names, outcome: str) -> str:  # noqa: PLR091
             parts = ", ".join(f"{name} {value:.2f}" for name, value in event.seconds.items())
             notes = f"; {joined(event.notes)}" if event.notes else ""
             tool = names.tool(event.step_id)
+            if not parts:
+                return f"{tool} was run{notes}"
             return f"{tool} took {sum(event.seconds.values()):.2f} s ({parts}){notes}"
         case e.StepCanceled():
             return f"{names.tool(event.step_id)} was canceled: {joined([event.reason])}"
