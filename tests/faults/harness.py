@@ -243,15 +243,15 @@ def source_series_of(result: Dataset) -> str:
 # --- processes ------------------------------------------------------------------------------------
 
 
-def processes_about(path: Path) -> list[int]:
-    """The living processes with this path among their arguments, this one and zombies excepted."""
-    wanted = os.fsencode(path)
+def processes_about(*folders: Path) -> list[int]:
+    """The living processes with a path in these folders among their arguments, but this one."""
+    wanted = tuple(os.fsencode(folder) + b"/" for folder in folders)
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if wanted in (entry / "cmdline").read_bytes().split(b"\0"):
+            if any(a.startswith(wanted) for a in (entry / "cmdline").read_bytes().split(b"\0")):
                 found.append(int(entry.name))
     return found
 
@@ -437,13 +437,17 @@ class Life:
             self.process.kill()
             self.process.wait(20)
 
+    def processes(self) -> list[int]:
+        """The node, its performers, and whatever else works on its folders."""
+        return processes_about(self.folder, self.data_dir)
+
     def performers_gone(self) -> None:
-        wait_until(lambda: not processes_about(self.config), "the performers go with their node")
+        wait_until(lambda: not self.processes(), "the performers go with their node")
 
     def end(self) -> None:
         """Whatever happens to a test: no process of this life is left."""
         self.kill()
-        for pid in processes_about(self.config):
+        for pid in self.processes():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 

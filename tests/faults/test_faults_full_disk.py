@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.harness import SLICES, Life, processes_about
+from faults.harness import SLICES, Life
 
 SIZE_MIB = 24
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3
@@ -110,7 +110,7 @@ def test_a_disk_that_fills_up_under_a_series_loses_nothing_of_it(life: Life, dis
 
 @pytest.mark.timeout(240)
 def test_a_result_that_finds_no_room_is_made_when_there_is(life: Life, disk: SmallDisk):
-    (performer,) = set(processes_about(life.config)) - {life.pid()}
+    (performer,) = set(life.processes()) - {life.pid()}
     os.kill(performer, signal.SIGSTOP)
     try:
         life.sending(life.add_series()).join(60)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from faults.harness import Files, Life, OrthancFiles, seeds, wait_until
-from faults.victim import POINTS
+from faults.victim import POINTS, located
 
 KILLS = 200
 KILLS_A_LIFE = 10
@@ -101,6 +101,12 @@ def one_round(life: Life, plan: Plan | None) -> str:
     sender.join(60)
     assert not sender.is_alive()
     return where
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_every_point_at_which_a_node_is_killed_is_still_in_it(point: str):
+    owner, name = located(point)
+    assert callable(getattr(owner, name))
 
 
 @pytest.mark.timeout(240)

@@ -36,6 +36,7 @@ from dicom_node.node.perform import Performer
 from dicom_node.node.performer import builder
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.serve import reconcile
+from dicom_node.node.supersede import Superseder
 from dicom_node.spool.disk import Disk
 from dicom_node.spool.store import Spool
 from faults.harness import Life, Sent, data_set_digest, digest_of, new_series, send
@@ -314,6 +315,12 @@ def test_whichever_call_fails_while_performing_the_result_is_made_once_and_whole
             spool=node.spool,
             journal=node.journal,
             clock=node.clock,
+            superseder=Superseder(
+                told=frozenset(),
+                settings=SegSettings(),
+                spool=node.spool,
+                journal=node.journal,
+            ),
         )
         performer.run_due(node.clock.now() + later_s)
 

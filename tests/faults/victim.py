@@ -32,15 +32,20 @@ POINTS: dict[str, tuple[str, dict[str, int]]] = {
     "C-STORE answered": ("dicom_node.dimse.association:Acceptor._respond", {"serve": 8}),
     "association ended": ("dicom_node.node.receive:StorageReceiver.ended", {"serve": 1}),
     "series judged": ("dicom_node.node.assemble:Assembler.judge", {"serve": 1}),
+    "replaced results settled": (
+        "dicom_node.node.supersede:Superseder.run_due",
+        {"performer": 2},
+    ),  # fmt: skip
     "step claimed": ("dicom_node.catalog.store:Catalog.claim_step", {"performer": 2}),
     "pixels read": ("dicom_node.node.produce:read_volume", {"performer": 1}),
     "tool run": ("dicom_node.node.produce:_run", {"performer": 1}),
-    "result encoded": ("dicom_node.node.produce:_encode", {"performer": 1}),
+    "result encoded": ("dicom_node.node.encode:_produced", {"performer": 1}),
     "step completed": ("dicom_node.node.perform:Performer._complete", {"performer": 1}),
     "deliveries claimed": ("dicom_node.catalog.store:Catalog.claim_deliveries", {"serve": 3}),
     "delivery": ("dicom_node.node.deliver:Deliverer._deliver", {"serve": 1}),
     "PDU to the PACS": ("pynetdicom.transport:AssociationSocket.send", {"serve": 5}),
     "delivery recorded": ("dicom_node.node.deliver:Deliverer._ended", {"serve": 1}),
+    "catalog examined": ("dicom_node.node.serve:require_sound", {"serve": 1}),
     "catalog and spool compared": ("dicom_node.node.serve:reconcile", {"serve": 1}),
 }
 """Where a node can be killed. A new stage adds its steps here, and every test knows them."""
@@ -97,13 +102,19 @@ def _performers_read_the_plan(plan_file: str) -> None:
     serve.Supervisor = supervisor  # type: ignore[assignment,misc]
 
 
-def _arm(plan: dict[str, Any], plan_file: str) -> None:
-    """Replace the point's function by one that kills on its nth pass."""
-    module_name, _, path = POINTS[plan["point"]][0].partition(":")
+def located(point: str) -> tuple[Any, str]:
+    """Where the function of a point is: its module or class, and its name there."""
+    module_name, _, path = POINTS[point][0].partition(":")
     owner: Any = importlib.import_module(module_name)
     *parents, name = path.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
+    return owner, name
+
+
+def _arm(plan: dict[str, Any], plan_file: str) -> None:
+    """Replace the point's function by one that kills on its nth pass."""
+    owner, name = located(plan["point"])
     original: Callable[..., Any] = getattr(owner, name)
     lock, passes = threading.Lock(), [0]
 
