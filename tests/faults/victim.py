@@ -35,7 +35,7 @@ POINTS: dict[str, tuple[str, dict[str, int]]] = {
     "replaced results settled": (
         "dicom_node.node.supersede:Superseder.run_due",
         {"performer": 2},
-    ),  # fmt: skip
+    ),
     "step claimed": ("dicom_node.catalog.store:Catalog.claim_step", {"performer": 2}),
     "pixels read": ("dicom_node.node.produce:read_volume", {"performer": 1}),
     "tool run": ("dicom_node.node.produce:_run", {"performer": 1}),
