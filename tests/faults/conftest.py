@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from faults.harness import Life, Tally, WatchfulPacs
+from faults.destinations import WatchfulPacs
+from faults.harness import Life
+from faults.tally import Tally
 
 TALLY = pytest.StashKey[Tally]()
 

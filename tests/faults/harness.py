@@ -7,8 +7,6 @@ and by the objects that the destination was given.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import random
@@ -22,22 +20,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import pydicom
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pynetdicom import AE
-from pynetdicom.transport import AssociationSocket
-
-from dicom_node.testing.pacs import LocalPacs
-from dicom_node.testing.series import Header, a_series
+from faults.destinations import Destination, data_set_digest, digest_of
+from faults.sender import SLICES, Sent, new_series, send
+from faults.tally import Tally
 from faults.victim import fired
 
 VICTIM = Path(__file__).with_name("victim.py")
-SLICES = 8
 PATIENCE_S = 120.0  # for what must happen: nothing is judged by how soon it does
 
 MODEL = """
@@ -111,135 +102,6 @@ to = ["{to}"]
 # the restart takes, makes a node work on a part.
 
 
-@dataclass
-class Tally:
-    """What a whole run did and found; its line is the last of `make faults`."""
-
-    kills: int = 0
-    power_cuts: int = 0
-    acknowledged: int = 0
-    found: int = 0
-    expected: int = 0
-    results: int = 0
-    duplicated: int = 0
-    where: Counter[str] = field(default_factory=Counter)
-
-    def line(self) -> str:
-        return (
-            f"{self.kills} kills, {self.power_cuts} power cuts; "
-            f"instances: {self.acknowledged} acknowledged, {self.found} found; "
-            f"results: {self.expected} expected, {self.results} found, "
-            f"{self.duplicated} duplicated"
-        )
-
-
-# --- objects --------------------------------------------------------------------------------------
-
-
-def new_series(seed: str, number: int, **header: Any) -> list[Dataset]:
-    """Eight slices that say that they are eight; UIDs follow from the seed and the number."""
-    extra = {"ImagesInAcquisition": SLICES}
-    described = Header(study=seed, series=str(number), extra=extra, **header)
-    return a_series(SLICES, size=64, spacing_mm=(5.0, 4.0, 4.0), header=described)
-
-
-def data_set_digest(file: bytes) -> str:
-    """SHA-256 of a Part 10 file behind its File Meta Information (PS3.10 §7.1); "" for another."""
-    if file[128:132] != b"DICM":
-        return ""
-    return hashlib.sha256(file[144 + int.from_bytes(file[140:144], "little") :]).hexdigest()
-
-
-def digest_of(dataset: Dataset) -> str:
-    """SHA-256 of the data set as a sender encodes it."""
-    stream = io.BytesIO()
-    pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
-    return data_set_digest(stream.getvalue())
-
-
-# --- destinations ---------------------------------------------------------------------------------
-
-
-class Destination(Protocol):
-    """Where results go: SOP Instance UID -> digests of every data set that came under it."""
-
-    port: int
-
-    def received(self) -> Mapping[str, set[str]]: ...
-
-    def source_series(self, sop_instance_uid: str) -> str: ...
-
-
-class WatchfulPacs(LocalPacs):
-    """The test PACS, with the digest of every object that it was ever given."""
-
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        super().__init__(folder, **settings)
-        self.given: dict[str, set[str]] = {}
-
-    def _store(self, event: Any) -> int:
-        data = event.request.DataSet.getvalue()
-        status = super()._store(event)
-        if status == 0:
-            with self._changed:
-                uid = str(event.request.AffectedSOPInstanceUID)
-                self.given.setdefault(uid, set()).add(hashlib.sha256(data).hexdigest())
-        return status
-
-    def received(self) -> Mapping[str, set[str]]:
-        with self._changed:
-            return {uid: set(digests) for uid, digests in self.given.items()}
-
-    def source_series(self, sop_instance_uid: str) -> str:
-        return source_series_of(pydicom.dcmread(self.path_of(sop_instance_uid)))
-
-
-class Files:
-    """A destination that is known by the files that it keeps: DCMTK's storescp."""
-
-    def __init__(self, port: int, folder: Path) -> None:
-        self.port, self._folder = port, folder
-        self._series: dict[str, str] = {}
-
-    def files(self) -> Iterator[bytes]:
-        for path in self._folder.iterdir():
-            yield path.read_bytes()
-
-    def received(self) -> Mapping[str, set[str]]:
-        known: dict[str, set[str]] = {}
-        for file in self.files():
-            try:
-                result = pydicom.dcmread(io.BytesIO(file))
-                self._series[str(result.SOPInstanceUID)] = source_series_of(result)
-            except (InvalidDicomError, AttributeError, EOFError):
-                continue  # it is still being written
-            known.setdefault(str(result.SOPInstanceUID), set()).add(data_set_digest(file))
-        return known
-
-    def source_series(self, sop_instance_uid: str) -> str:
-        return self._series[sop_instance_uid]
-
-
-class OrthancFiles(Files):
-    """What an Orthanc keeps."""
-
-    def __init__(self, orthanc: Any) -> None:
-        super().__init__(orthanc.dicom_port, Path())
-        self._orthanc = orthanc
-        self._known: dict[str, bytes] = {}
-
-    def files(self) -> Iterator[bytes]:
-        for name in self._orthanc.instances():
-            if name not in self._known:
-                self._known[name] = self._orthanc.file(name)
-            yield self._known[name]
-
-
-def source_series_of(result: Dataset) -> str:
-    """The Series that a segmentation was made from."""
-    return str(result.ReferencedSeriesSequence[0].SeriesInstanceUID)
-
-
 # --- processes ------------------------------------------------------------------------------------
 
 
@@ -266,68 +128,6 @@ def wait_until(so: Callable[[], object], what: str, seconds: float = PATIENCE_S)
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
-
-
-@dataclass
-class Sent:
-    """One Series, and what the node said to it."""
-
-    datasets: Sequence[Dataset]
-    acknowledged: set[str] = field(default_factory=set)
-    refused: list[int] = field(default_factory=list)
-
-    @property
-    def uid(self) -> str:
-        return str(self.datasets[0].SeriesInstanceUID)
-
-    def owed(self) -> list[Dataset]:
-        """What to send now: all that was not acknowledged, else the last once more.
-
-        A sender that did not live to see its association released sends something again; without
-        that the node would rightly wait for more, as long as its quiet time is.
-        """
-        missing = [d for d in self.datasets if d.SOPInstanceUID not in self.acknowledged]
-        return missing or [self.datasets[-1]]
-
-
-class _Socket(AssociationSocket):
-    """Closes also what cannot be shut down; pynetdicom leaves that to the garbage collector."""
-
-    def _shutdown_socket(self) -> None:
-        if self.socket is not None:
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-            self.socket.close()
-
-
-class _Entity(AE):
-    def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> _Socket:
-        created = _Socket(assoc, address=address)
-        created.tls_args = tls_args
-        return created
-
-
-def send(address: tuple[str, int], sent: Sent, *, pause_s: float = 0.0) -> None:
-    """C-STORE what is owed over one association, counting what is acknowledged; stops at a cut."""
-    ae = _Entity(ae_title="TESTPACS")
-    ae.connection_timeout, ae.acse_timeout = 5, 30
-    ae.dimse_timeout = ae.network_timeout = 60
-    first = sent.datasets[0]
-    ae.add_requested_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)
-    association = ae.associate(*address, ae_title="DICOMNODE")
-    try:
-        for dataset in sent.owed():
-            answer = association.send_c_store(dataset)
-            if "Status" not in answer:
-                return
-            if answer.Status == 0:
-                sent.acknowledged.add(str(dataset.SOPInstanceUID))
-            else:
-                sent.refused.append(int(answer.Status))
-            time.sleep(pause_s)
-        association.release()
-    except RuntimeError:  # there was no association, or it was cut between two objects
-        return
 
 
 class Life:
@@ -583,11 +383,3 @@ class Life:
         assert on_disk == {path for (path,) in known}, "files that nobody knows, or a missing one"
         states = self.catalog("SELECT DISTINCT state FROM delivery")
         assert set(states) <= {("SENT",), ("SENDING",)}, states
-
-
-def seeds(name: str, count: int) -> list[str]:
-    """Seeds for `count` trials: FAULTS_SEED=2 gives others, FAULTS_SEED=kills:1:7 that one."""
-    chosen = os.environ.get("FAULTS_SEED", "1")
-    if ":" in chosen:
-        return [chosen] if chosen.startswith(f"{name}:") else []
-    return [f"{name}:{chosen}:{n}" for n in range(count)]

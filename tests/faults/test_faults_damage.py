@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from faults.harness import PATIENCE_S, SLICES, Life, seeds
+from faults.harness import PATIENCE_S, Life
+from faults.sender import SLICES
+from faults.tally import seeds
 
 PAGE_BYTES = 4096  # of SQLite
 

@@ -14,7 +14,8 @@ import pytest
 
 from dicom_node.testing.pacs import StoreAttempt
 from dicom_node.testing.proxy import Fault, FaultProxy
-from faults.harness import Life, WatchfulPacs, free_port, wait_until
+from faults.destinations import WatchfulPacs
+from faults.harness import Life, free_port, wait_until
 
 SECOND = """
 [[peer]]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.harness import SLICES, Life
+from faults.harness import Life
+from faults.sender import SLICES
 
 SIZE_MIB = 24
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3

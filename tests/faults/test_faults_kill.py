@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from faults.harness import Files, Life, OrthancFiles, seeds, wait_until
+from faults.destinations import Files, OrthancFiles
+from faults.harness import Life, wait_until
+from faults.tally import seeds
 from faults.victim import POINTS, located
 
 KILLS = 200

@@ -39,7 +39,9 @@ from dicom_node.node.serve import reconcile
 from dicom_node.node.supersede import Superseder
 from dicom_node.spool.disk import Disk
 from dicom_node.spool.store import Spool
-from faults.harness import Life, Sent, data_set_digest, digest_of, new_series, send
+from faults.destinations import data_set_digest, digest_of
+from faults.harness import Life
+from faults.sender import Sent, new_series, send
 
 ENOUGH = 400  # no run makes so many calls: the loop ends because all of them have been failed
 

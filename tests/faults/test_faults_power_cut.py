@@ -20,7 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from faults.harness import SLICES, Life, seeds, wait_until
+from faults.harness import Life, wait_until
+from faults.sender import SLICES
+from faults.tally import seeds
 
 FICLONE = 0x40049409  # ioctl_ficlone(2)
 OUTER_MIB = 640  # XFS does not go below 300

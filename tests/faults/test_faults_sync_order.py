@@ -18,7 +18,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from faults.harness import SLICES, Life, wait_until
+from faults.harness import Life, wait_until
+from faults.sender import SLICES
 
 TRACED = (
     "openat,write,writev,pwrite64,pwritev,ftruncate,fsync,fdatasync,rename,renameat,renameat2,"
