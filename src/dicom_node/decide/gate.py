@@ -98,8 +98,12 @@ def admission(findings: Iterable[Finding], policy: InputPolicy) -> Admission:
     warnings: list[str] = []
     treated: list[str] = []
     resample = False
+    findings = tuple(findings)
+    slanted = any(finding.slanted for finding in findings)
     for finding in findings:
         treatment = treatment_of(finding, policy)
+        if slanted and treatment is Treatment.RESAMPLE:
+            treatment = Treatment.WARN
         if treatment is Treatment.IGNORE:
             continue
         if treatment is Treatment.REFUSE:

@@ -80,12 +80,14 @@ _MINOR = frozenset({Fault.COPY, Fault.SPARSE, Fault.ANISOTROPY, Fault.NON_SQUARE
 class Finding:
     """One thing that is not as it should be: `reason` in one clause, with its numbers.
 
-    missing: planes that a hole lacks.
+    missing: planes that a hole lacks. slanted: the stack is so low for its tilt that most of a grid
+    around it was not scanned: resampling would show what is not there.
     """
 
     code: Fault
     reason: str
     missing: int = 0
+    slanted: bool = False
 
     @property
     def severity(self) -> Severity:
@@ -296,8 +298,16 @@ def _shear_faults(
     angle = math.degrees(math.atan2(length(drift), span))
     if angle > SHEAR_TOLERANCE_DEG and length(drift) > pixel / 2:
         reason = f"the gantry was tilted: the stack is sheared by {angle:.1f}°"
-        return [Finding(code=Fault.SHEAR, reason=reason)]
+        slanted = _slant_mm(ordered[0], drift, span) > math.hypot(span, length(drift))
+        return [Finding(code=Fault.SHEAR, reason=reason, slanted=slanted)]
     return []
+
+
+def _slant_mm(plane: Plane, drift: Vector, span: float) -> float:
+    """How much further one edge of a plane lies along the table than the other."""
+    down, along = plane.rows * plane.spacing_mm[0], plane.columns * plane.spacing_mm[1]
+    reach = abs(dot(drift, plane.column)) * down + abs(dot(drift, plane.row)) * along
+    return reach / math.hypot(span, length(drift))
 
 
 def _gap_faults(

@@ -19,7 +19,8 @@ from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.domain.volume import Volume
 from dicom_node.iod.header import read_attributes
 from dicom_node.iod.seg_settings import SegSettings
-from dicom_node.node.produce import Outcome, Source, produce
+from dicom_node.node.encode import Source
+from dicom_node.node.produce import Outcome, produce
 from dicom_node.testing.series import Header, ct_series, write_files
 from dicom_node.tools.registry import build_tool, load_models
 
@@ -146,6 +147,13 @@ def test_a_tilted_series_gets_its_mask_on_its_own_planes(
     at = {s.uid: s.attributes["ImagePositionPatient"] for s in outcome.sources}
     assert positions == {uid: pytest.approx(at[uid]) for uid in positions}
     assert ("resample" in outcome.seconds) is (treatment is RESAMPLE)
+
+
+def test_a_few_tilted_slices_are_not_resampled(tmp_path: Path) -> None:
+    made = series(chest(20.0)[0])[10:16]
+    outcome = run(tmp_path, made, InputPolicy(tilt=RESAMPLE))
+    assert "resample" not in outcome.seconds
+    assert outcome.notes[0].endswith("each slice was segmented as it lies.")
 
 
 def test_a_warning_is_in_the_object_and_in_the_notes(tmp_path: Path) -> None:
