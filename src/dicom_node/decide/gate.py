@@ -123,9 +123,10 @@ def admission(findings: Iterable[Finding], policy: InputPolicy) -> Admission:
 
 
 def treatment_of(finding: Finding, policy: InputPolicy) -> Treatment:
-    """What the policy says about it."""
+    """What the policy says about it; a stack too low for its tilt is not resampled."""
     key = KEYS.get(finding.code)
-    return Treatment.REFUSE if key is None else Treatment(getattr(policy, key))
+    said = Treatment.REFUSE if key is None else Treatment(getattr(policy, key))
+    return Treatment.WARN if finding.slanted and said is Treatment.RESAMPLE else said
 
 
 def stack_findings(found: Stack, header: Attributes, policy: InputPolicy) -> tuple[Finding, ...]:
