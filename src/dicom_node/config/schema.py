@@ -90,7 +90,7 @@ class Receive(Section):
         le=1024 * 1024,
         allow_inf_nan=False,
         description="With less than this free, associations that propose storage are rejected for "
-        "now. Without it: half of `min_free_gib`.",
+        "now. Without it: half of `min_free_gib`, and 1 at most.",
     )
     max_backlog: int = Field(
         default=1000,

@@ -23,6 +23,8 @@ _MIB = 1024 * 1024
 RESERVE = "reserve"
 """The file in the data folder that is given up when the disk is full."""
 
+STOP_FREE_GIB = 1.0  # enough for the catalog, however early an operator wants to be warned
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
@@ -65,7 +67,8 @@ def reserve_bytes(limits: Limits) -> int:
 def limits_of(config: Config) -> Limits:
     """The levels at which less is taken in."""
     receive = config.receive
-    stop = receive.min_free_gib / 2 if receive.stop_free_gib is None else receive.stop_free_gib
+    half = min(receive.min_free_gib / 2, STOP_FREE_GIB)
+    stop = half if receive.stop_free_gib is None else receive.stop_free_gib
     return Limits(
         min_free_bytes=int(receive.min_free_gib * GIB),
         stop_free_bytes=int(stop * GIB),
