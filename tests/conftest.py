@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dicom_node.dimse.scp import (
     AssociationRequest,
@@ -40,6 +41,10 @@ DICOMWEB = (
     Path("/usr/lib/orthanc/libOrthancDicomWeb.so"),
 )
 READY_S = 60.0
+
+# no verdict hangs on how fast the machine is
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
