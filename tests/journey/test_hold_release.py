@@ -82,7 +82,7 @@ def test_a_series_held_before_it_is_complete_is_not_judged_until_released(node, 
         f"HELD: an operator held it: wrong patient (to let it go on: dicom-node release {uid})"
     )
 
-    assert ask(release, node, uid).output == "1 series released\n"
+    assert ask(release, node, uid).stdout == "1 series released\n"
     arrives(node, uid)
     assert len(segs_of(pacs, uid)) == 1
 
@@ -166,7 +166,7 @@ def test_all_series_of_a_patient_are_held_and_released_at_once(node):
     ]
     uids = {sent(node, objects, abort_after=6) for objects in both}
     assert len(uids) == 2
-    assert ask(hold, node, "BOTH").output == "2 series held\n"
+    assert ask(hold, node, "BOTH").stdout == "2 series held\n"
     assert json.loads(ask(release, node, "BOTH", "--json").stdout) == {"released": 2}
     for uid in uids:
         arrives(node, uid)

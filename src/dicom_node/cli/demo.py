@@ -79,7 +79,7 @@ def demo(
     empty(out)
     with ExitStack() as stack, _Steps(quiet=as_json) as steps:
         log_file = stack.enter_context((out / "node.log").open("a", encoding="utf-8"))
-        log.configure(to=log_file)
+        stack.enter_context(log.configured(to=log_file))
         with steps.step("a CT series"):
             series = given_series(folder) if folder else phantom_series(out / "phantom")
         with steps.step("a PACS and a node"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import structlog
@@ -16,25 +18,49 @@ def _quotes_nobody(record: logging.LogRecord) -> bool:
     return record.name.partition(".")[0] not in _QUOTING and record.name not in _QUOTING
 
 
+class _ToStandardError(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error when the line is written: that may have changed."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Standard error, as it is now."""
+        return sys.stderr
+
+
+@contextmanager
+def configured(to: TextIO) -> Iterator[None]:
+    """As `configure`, for a while: afterwards nothing is written to `to`, which may be closed."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure(to=to)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 def configure(*, json_lines: bool = False, verbose: bool = False, to: TextIO | None = None) -> None:
     """Send every log record to `to` (standard error): for people, or as one JSON object a line."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if json_lines else "%H:%M:%S", utc=json_lines),
     ]
-    stream = to or sys.stderr
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if json_lines
         else structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(),
+            colors=(to or sys.stderr).isatty(),
             pad_event_to=0,
             pad_level=False,
             # the default, where rich is installed, prints local variables: pixels and names
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(to) if to else _ToStandardError()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
