@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,22 @@ class NodeUnderTest:
                 ]
                 pytest.fail("it did not happen in time; the node says:\n" + "\n".join(known))
             time.sleep(0.05)
+
+    def performer_pid(self) -> int:
+        """The process that performs for this node; waits until there is one."""
+        config = str(self.folder / "var" / "performer.json").encode()
+        found: list[int] = []
+
+        def is_there() -> bool:
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    words = (process / "cmdline").read_bytes().split(b"\0")
+                    if b"dicom_node.node.performer" in words and config in words:
+                        found.append(int(process.name))
+            return bool(found)
+
+        self.wait(is_there)
+        return found[0]
 
 
 def write_model(folder: Path, *, model_id: str = "lung-threshold", when: str = "") -> Path:

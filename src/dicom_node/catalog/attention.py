@@ -45,13 +45,14 @@ class Attention:
         )
         return [row["uid"] for row in rows]
 
-    def quarantined(self) -> list[int]:
-        """The steps that failed too often, on what their Series is now."""
+    def failed_steps(self) -> list[int]:
+        """The steps that failed, on what their Series is now: too often, or they wait since."""
         rows = self._rows(
             "SELECT step_id FROM step JOIN series USING (series_uid) "
-            "WHERE step.state = ? AND step.revision = series.revision AND purged_at IS NULL "
-            "ORDER BY step_id",
+            "WHERE (step.state = ? OR (step.state = ? AND attempt > 0)) "
+            "AND step.revision = series.revision AND purged_at IS NULL ORDER BY step_id",
             StepState.QUARANTINED,
+            StepState.SCHEDULED,
         )
         return [row["step_id"] for row in rows]
 

@@ -110,11 +110,12 @@ def _step_returned(db: sqlite3.Connection, event: e.StepReturned, number: int) -
 
 
 def _step_reset(db: sqlite3.Connection, event: e.StepReset, number: int) -> None:
+    """Where the step has been claimed meanwhile, it is under way already: nothing changes."""
     del number
     db.execute(
         "UPDATE step SET state = ?, due_at = ?, attempt = 0, reason = 'asked for by an operator' "
-        "WHERE step_id = ?",
-        (StepState.SCHEDULED, _AT_ONCE, event.step_id),
+        "WHERE step_id = ? AND state <> ?",
+        (StepState.SCHEDULED, _AT_ONCE, event.step_id, StepState.IN_PROGRESS),
     )
 
 

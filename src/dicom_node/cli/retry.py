@@ -61,10 +61,10 @@ def retry(
 ) -> int:
     """Try again what failed for WHAT, or --all that failed.
 
-    Tried again are canceled and quarantined steps, and deliveries that were parked, deferred or
-    given up. A complete series that no route took is judged anew: by the routes and models that
-    the node has read at its start, so restart it after a change. --all leaves out canceled steps,
-    and, without --judge, the series that no route took.
+    Tried again are steps that failed, were canceled or are quarantined, and deliveries that were
+    parked, deferred or given up. A complete series that no route took is judged anew: by the routes
+    and models that the node has read at its start, so restart it after a change. --all leaves out
+    canceled steps, and, without --judge, the series that no route took.
 
     WHAT is a UID (study, series, instance or result), an accession number or a patient ID.
     """
@@ -111,7 +111,8 @@ def _of(catalog: Catalog, found: Iterable[Series], wish: Wish) -> Iterator[e.Eve
 
 def _steps(catalog: Catalog, series: Series, wish: Wish) -> Iterator[e.Event]:
     for step in catalog.views.steps(series.series_uid):
-        if step.state in _STEPS and step.revision == series.revision:
+        waits = step.state is StepState.SCHEDULED and step.attempt > 0
+        if (waits or step.state in _STEPS) and step.revision == series.revision:
             yield e.StepReset(at=wish.now, step_id=step.step_id)
 
 
@@ -122,7 +123,7 @@ def _deliveries(catalog: Catalog, series_uid: str) -> Iterator[Delivery]:
 
 def _of_all(catalog: Catalog, wish: Wish) -> Iterator[e.Event]:
     if wish.to is None:
-        for step_id in catalog.attention.quarantined():
+        for step_id in catalog.attention.failed_steps():
             yield e.StepReset(at=wish.now, step_id=step_id)
     for delivery_id, destination in catalog.attention.undelivered():
         if wish.to in (None, destination):

@@ -93,3 +93,30 @@ def wait_s(number: int, policy: Policy, luck: float) -> float:
     exponent = min(number - 1, 64)  # beyond that, any factor > 1 has met the maximum
     wait = min(policy.max_s, policy.first_s * policy.factor**exponent)
     return wait * (1 + policy.jitter * luck)
+
+
+class Trouble(StrEnum):
+    """What a step failed of: its tool, a place that time or a person mends, or lack of room."""
+
+    TOOL = "tool"  # it ran, and failed: soon a person has to look
+    PLACE = "place"  # a file or a model is not to be had now: a share is away, weights are copied
+    ROOM = "room"  # the disk is full: it waits as long as it takes
+
+
+_STEP = {
+    Trouble.TOOL: Policy(first_s=2.0, factor=4.0, max_s=300.0),
+    Trouble.PLACE: Policy(first_s=2.0, factor=4.0, max_s=600.0),
+    Trouble.ROOM: Policy(first_s=2.0, factor=4.0, max_s=300.0),
+}
+_PATIENCE = 10  # attempts: with their waits about an hour
+
+
+def step_wait_s(attempt: int, max_attempts: int, trouble: Trouble, luck: float) -> float | None:
+    """Seconds until a step is tried again after failed attempt `attempt` (from 1); None: never.
+
+    max_attempts is what the configuration grants a tool that fails; luck in [0, 1).
+    """
+    most = max(max_attempts, _PATIENCE) if trouble is Trouble.PLACE else max_attempts
+    if attempt >= most and trouble is not Trouble.ROOM:
+        return None
+    return wait_s(attempt, _STEP[trouble], luck)

@@ -6,7 +6,8 @@ NodeError
 │   ├── NotDicom         no data set in it
 │   ├── PixelsUndecodable  the transfer syntax or the code stream cannot be decoded
 │   └── NotAVolume       the planes do not make a regular grid
-├── ToolError            a model: missing weights, wrong digest, failed run
+├── ToolError            a model: failed run
+│   └── ToolUnavailable  it cannot be loaded: missing weights, wrong digest, no such device
 ├── PeerError            another AE: unreachable, rejected, no common presentation context
 ├── SpoolError           the disk: full, failing, missing file
 └── CatalogError         the catalog: locked, an illegal transition
@@ -52,6 +53,10 @@ class NotAVolume(ObjectError):
 
 class ToolError(NodeError):
     """A tool cannot be loaded, or failed."""
+
+
+class ToolUnavailable(ToolError):
+    """A tool cannot be loaded: that has nothing to do with the input, and can be mended."""
 
 
 class PeerError(NodeError):

@@ -17,6 +17,7 @@ from dicom_node.domain.errors import (
     ObjectError,
     SpoolError,
     ToolError,
+    ToolUnavailable,
 )
 from dicom_node.domain.records import Result, Step
 from dicom_node.domain.states import StepState
@@ -33,7 +34,6 @@ from dicom_node.spool.store import Spool
 _log = logging.getLogger("dicom_node")
 
 LEASE_S = 60.0
-AGAIN = retry.Policy(first_s=2.0, factor=4.0, max_s=300.0, jitter=0.25)
 
 BuildTool = Callable[[str], ImageProcessingTool]
 """Loads a tool by id. Raises ToolError."""
@@ -135,15 +135,14 @@ class Performer:
 
     def _failed(self, step: Step, error: NodeError) -> None:
         now = self.clock.now()
-        retry_at: float | None = now + retry.wait_s(step.attempt, AGAIN, self.clock.luck())
-        full = isinstance(error, SpoolError | CatalogError) and error.full
-        if step.attempt >= self.max_attempts and not full:  # for room it waits as long as it takes
-            retry_at = None
+        wait = retry.step_wait_s(
+            step.attempt, self.max_attempts, _trouble(error), self.clock.luck()
+        )
         failed = e.StepFailed(
             at=now,
             step_id=step.step_id,
             reason=str(error),
-            retry_at=retry_at,
+            retry_at=None if wait is None else now + wait,
             transaction_uid=step.transaction_uid,
         )
         self._end(step, failed)
@@ -164,7 +163,10 @@ class Performer:
 
     def _tool(self, tool_id: str) -> ImageProcessingTool:
         if tool_id not in self.loaded:
-            self.loaded[tool_id] = self.build(tool_id)
+            try:
+                self.loaded[tool_id] = self.build(tool_id)
+            except ToolError as error:
+                raise ToolUnavailable(str(error)) from error
         return self.loaded[tool_id]
 
     def _sources(self, step: Step) -> list[Source]:
@@ -229,6 +231,14 @@ class Performer:
             created_at=now,
             summary=produced.summary,
         )
+
+
+def _trouble(error: NodeError) -> retry.Trouble:
+    if isinstance(error, SpoolError | CatalogError) and error.full:
+        return retry.Trouble.ROOM
+    if isinstance(error, SpoolError | CatalogError | ToolUnavailable):
+        return retry.Trouble.PLACE
+    return retry.Trouble.TOOL
 
 
 def _unreadable(sources: Sequence[Source], error: OSError) -> SpoolError:

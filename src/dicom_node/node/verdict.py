@@ -149,7 +149,7 @@ def _ending(step: Step) -> str:
         return f"no result of {step.tool_id} yet: its step waits for its turn ({reason})"
     return (
         f"no result of {step.tool_id} yet: it is tried again at {_clock(step.due_at)} UTC, "
-        f"{failed}: {reason}"
+        f"{failed}: {reason} (once that is mended, at once: dicom-node retry {step.series_uid})"
     )
 
 

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.decide.retry import Attempt, Fate, Policy, after, fate_of, wait_s
+from dicom_node.decide.retry import (
+    Attempt,
+    Fate,
+    Policy,
+    Trouble,
+    after,
+    fate_of,
+    step_wait_s,
+    wait_s,
+)
 from dicom_node.domain.states import DeliveryState
 
 POLICY = Policy(first_s=5, factor=2, max_s=100, give_up_s=1000, jitter=0.5)
@@ -64,3 +73,30 @@ def test_a_wait_never_exceeds_the_longest_and_its_jitter(number, luck):
 
 def test_jitter_spreads_the_attempts():
     assert wait_s(1, POLICY, 0.0) < wait_s(1, POLICY, 0.5) < wait_s(1, POLICY, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "attempt", "again"),
+    [
+        (Trouble.TOOL, 1, True),
+        (Trouble.TOOL, 2, True),
+        (Trouble.TOOL, 3, False),
+        (Trouble.PLACE, 3, True),
+        (Trouble.PLACE, 9, True),
+        (Trouble.PLACE, 10, False),
+        (Trouble.ROOM, 1000, True),
+    ],
+)
+def test_how_often_a_step_is_tried_depends_on_what_it_failed_of(trouble, attempt, again):
+    wait = step_wait_s(attempt, 3, trouble, 0.0)
+    assert (wait is not None) is again
+
+
+def test_a_model_or_file_that_is_not_there_is_looked_for_during_most_of_an_hour():
+    waits = [step_wait_s(n, 1, Trouble.PLACE, 0.0) for n in range(1, 10)]
+    assert 3000 < sum(waits) < 3600
+
+
+def test_more_attempts_are_granted_for_that_too_where_the_configuration_says_so():
+    assert step_wait_s(19, 20, Trouble.PLACE, 0.0) == 600
+    assert step_wait_s(20, 20, Trouble.PLACE, 0.0) is None

@@ -293,13 +293,43 @@ def test_a_model_without_memory_fails_its_step(world):
 def test_a_tool_that_always_fails_is_quarantined(world):
     uid = ready(world)
 
-    def broken(tool_id):
-        raise ToolError("the weights are gone")
+    def heavy(tool_id):
+        raise MemoryError
 
-    performer = world.performer(build=broken, max_attempts=2)
+    performer = world.performer(build=heavy, max_attempts=2)
     world.run(performer)
     step = world.step(uid)
     assert (step.state, step.attempt) == (StepState.QUARANTINED, 2)
+
+
+def test_a_tool_that_cannot_be_loaded_is_waited_for_and_then_quarantined(world):
+    uid = ready(world)
+    there = []
+
+    def away(tool_id):
+        if not there:
+            raise ToolError("the weights are gone")
+        return world.build(tool_id)
+
+    performer = world.performer(build=away, max_attempts=2)
+    world.run(performer, turns=5)
+    step = world.step(uid)
+    assert (step.state, step.attempt) == (StepState.SCHEDULED, 5)
+    assert "the weights are gone" in step.reason
+    there.append("again")
+    world.run(performer, turns=1)
+    assert world.step(uid).state is StepState.COMPLETED
+
+
+def test_a_tool_that_stays_away_is_quarantined(world):
+    uid = ready(world)
+
+    def gone(tool_id):
+        raise ToolError("the weights are gone")
+
+    world.run(world.performer(build=gone, max_attempts=2), turns=20)
+    step = world.step(uid)
+    assert (step.state, step.attempt) == (StepState.QUARANTINED, 10)
 
 
 class Interrupting:
