@@ -1,7 +1,7 @@
 # Everything is done in .venv, which make builds itself and renews when the requirements change.
 #   make demo       the whole way of one CT series, in less than a minute
 #   make check      format, lint, types, layers, the rules of the house
-#   make test       all tests; says at the end what was skipped, and for lack of what
+#   make test       all tests, in WORKERS=2 processes; says what was skipped, and for lack of what
 #   make bench      how fast it receives, and how long a whole series takes; ARGS="--rounds 1"
 #   make faults     the tests that kill, cut the power and fill the disk, at length; says what it found
 #   make train      trains the lung model anew: DATA=/path/to/volumes
@@ -13,6 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TESTS ?= tests
+WORKERS ?= 2
 
 .PHONY: help demo test faults check format bench train docs clean
 
@@ -32,10 +33,10 @@ demo: $(STAMP)
 	$(BIN)/dicom-node demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 faults: $(STAMP)
-	$(BIN)/python -m pytest -m "" tests/faults $(ARGS)
+	$(BIN)/python -m pytest -m "" -n $(WORKERS) tests/faults $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

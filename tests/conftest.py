@@ -42,6 +42,8 @@ DICOMWEB = (
 )
 READY_S = 60.0
 
+pytest_plugins = ("faults.report",)
+
 # no verdict hangs on how fast the machine is
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")

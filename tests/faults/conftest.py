@@ -1,8 +1,7 @@
-"""The tally of all fault tests of a run, and the fixtures they share."""
+"""The fixtures that fault tests share."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,6 @@ import pytest
 from faults.destinations import WatchfulPacs
 from faults.harness import Life
 from faults.tally import Tally
-
-TALLY = pytest.StashKey[Tally]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[TALLY] = Tally()
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Where the kills were."""
-    where = config.stash[TALLY].where
-    if where:
-        terminalreporter.section("killed")
-        for point, count in sorted(where.items()):
-            terminalreporter.line(f"{count:5d}  {point}")
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """The last line of all, whether anything failed or not."""
-    tally = config.stash.get(TALLY, Tally())
-    if tally != Tally():
-        sys.stdout.write(f"faults: {tally.line()}\n")
-
-
-@pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> Tally:
-    return pytestconfig.stash[TALLY]
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -19,6 +21,14 @@ class Tally:
     results: int = 0
     duplicated: int = 0
     where: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Count what another process has counted, as a mapping of the same names."""
+        for name, value in other.items():
+            if name == "where":
+                self.where.update(value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
 
     def line(self) -> str:
         return (

@@ -137,10 +137,9 @@ def make_anew(
     Interrupted at any moment, it can be run again.
     """
     config = load(config_path)
-    log.configure()
     make_data_dir(config)
     wish = Wish(since_s=days * _DAY_S, sender=_peer(sender, config), events=not from_spool)
-    with lock_data_dir(config.data_dir), _bars() as progress:
+    with log.configured(), lock_data_dir(config.data_dir), _bars() as progress:
         done = rebuild(config, wish, SystemClock(), progress)
     if as_json:
         print_json(dataclasses.asdict(done))

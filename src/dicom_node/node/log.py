@@ -31,7 +31,7 @@ class _ToStandardError(logging.StreamHandler[TextIO]):
 
 
 @contextmanager
-def configured(to: TextIO) -> Iterator[None]:
+def configured(to: TextIO | None = None) -> Iterator[None]:
     """As `configure`, for a while: afterwards nothing is written to `to`, which may be closed."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
