@@ -94,7 +94,7 @@ def test_who_is_turned_away_is_told_where_one_looks_for_images(start_node, table
         send_series(node.address, "DICOMNODE", a_series(1), calling_ae="STRANGER")
     assert "STRANGER was rejected 1 time" in shown(node).output
     nothing = CliRunner().invoke(why, ["ACC-0", "--config", str(node.config_path)])
-    assert "never heard of ACC-0" in nothing.output
+    assert "knows nothing of ACC-0" in nothing.output
     assert "dicom-node why STRANGER" in nothing.output
     told = CliRunner().invoke(why, ["STRANGER", "--config", str(node.config_path)])
     assert "[[peer]]" in told.output

@@ -147,6 +147,41 @@ def test_what_came_twice_and_what_came_otherwise_are_told_apart(node, pacs):
     assert kept["sop_instance_uid"] == objects[3].SOPInstanceUID
 
 
+def test_every_accession_number_and_patient_id_of_a_series_leads_to_it(node):
+    objects = series()
+    for dataset in objects[3:]:
+        dataset.PatientID, dataset.AccessionNumber = "P-SECOND", "ACC-SECOND"
+    uid = sent(node, objects)
+    arrives(node, uid)
+    for number in ("P-SECOND", "ACC-SECOND"):
+        text = words(node, number)
+        assert f"series {uid}" in text
+        assert f"3 of its 6 instances have {number}" in text
+
+
+def test_a_series_of_which_all_was_kept_apart_is_told_and_where_the_others_are(node):
+    objects = series()
+    uid = sent(node, objects)
+    arrives(node, uid)
+    strange = [copy.deepcopy(dataset) for dataset in objects]
+    for dataset in strange:  # a PACS that split the series and kept the SOP Instance UIDs
+        dataset.SeriesInstanceUID, dataset.AccessionNumber = "1.2.88", "ACC-SPLIT"
+    assert set(send_series(node.address, objects=strange, **FROM_PACS)) == {0x0111}
+
+    for number in ("1.2.88", "ACC-SPLIT"):
+        text = words(node, number)
+        assert "nothing of series 1.2.88 is processed: 6 objects were answered 0111" in text
+        assert f"others with their UIDs are in {uid}" in text
+        assert "TESTPACS at 127.0.0.1 opened association" in text
+    assert len(plain(node, "1.2.88")[0]["kept_apart"]) == 6
+    assert "6 times from" in words(node, uid), "and its own story has them"
+    assert "in series 1.2.88: kept apart as" in words(node, uid)
+
+    strange[0].SOPInstanceUID = "1.2.88.1"
+    sent(node, strange[:1])
+    node.wait(lambda: "6 objects were answered 0111" in node.why("1.2.88"))
+
+
 def test_many_refused_for_one_reason_are_told_once_and_one_by_one_if_asked(node):
     objects = series()
     for dataset in objects[1:]:

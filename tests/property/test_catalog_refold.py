@@ -51,7 +51,13 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "revision": st.integers(1, 2),
     "step_id": st.integers(1, 2),
     "delivery_id": st.integers(1, 2),
-    "attributes": st.just({"Modality": "CT", "ImageType": ("ORIGINAL", "PRIMARY")}),
+    "attributes": st.sampled_from(("P1", "P2")).map(
+        lambda patient: {
+            "Modality": "CT",
+            "ImageType": ("ORIGINAL", "PRIMARY"),
+            "PatientID": patient,
+        }
+    ),
     "summary": st.just({"Right lung": 1.5}),
     "seconds": st.just({"infer": 0.5}),
 }

@@ -126,6 +126,7 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
         ),
     )  # fmt: skip
     text = i.attributes.get
+    patient_id, accession_number = _numbers(i)
     db.execute(
         "INSERT INTO series (series_uid, study_uid, state, revision, instances, first_at, last_at, "
         "due_at, reason, patient_id, accession_number, modality, description) "
@@ -144,13 +145,30 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
             "study": i.study_uid,
             "at": event.at,
             "due": event.judge_at,
-            "patient": str(text("PatientID", "")),
-            "accession": str(text("AccessionNumber", "")),
+            "patient": patient_id,
+            "accession": accession_number,
             "modality": str(text("Modality", "")),
             "description": str(text("SeriesDescription", "")),
         },
     )
+    _identified(db, i)
     return NEW
+
+
+def _identified(db: sqlite3.Connection, i: Instance) -> None:
+    """Remember what leads to the Series, and does not stand in its row: that has the first's."""
+    known = db.execute(
+        "SELECT study_uid, patient_id, accession_number FROM series WHERE series_uid = ?",
+        (i.series_uid,),
+    ).fetchone()
+    for text in {i.study_uid, *_numbers(i)} - {"", *known}:
+        db.execute("INSERT OR IGNORE INTO identifier VALUES (?, ?)", (text, i.series_uid))
+
+
+def _numbers(i: Instance) -> tuple[str, str]:
+    """Patient ID and Accession Number."""
+    text = i.attributes.get
+    return str(text("PatientID", "")), str(text("AccessionNumber", ""))
 
 
 def _kept_apart(db: sqlite3.Connection, i: Instance, series_uid: str) -> str:
@@ -160,9 +178,10 @@ def _kept_apart(db: sqlite3.Connection, i: Instance, series_uid: str) -> str:
         (i.sop_instance_uid, i.sha256),
     ).fetchone()
     added = db.execute(
-        "INSERT INTO conflict VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO conflict VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             i.sop_instance_uid, i.sha256, series_uid, i.path, i.size, i.association, i.received_at,
+            i.series_uid, i.study_uid, *_numbers(i),
         ),
     ).rowcount  # fmt: skip
     db.execute(

@@ -75,10 +75,13 @@ class Views:
 
     def find_series(self, text: str) -> list[Series]:
         """The Series that a UID (study, series, instance, result), an accession number or a patient
-        ID leads to."""
+        ID leads to, if it is that of any of their instances."""
+        if not text:  # many have no accession number
+            return []
         rows = self._rows(
             "SELECT * FROM series WHERE series_uid = ?1 OR study_uid = ?1 OR patient_id = ?1 OR "
-            "accession_number = ?1 OR series_uid IN (SELECT series_uid FROM instance WHERE "
+            "accession_number = ?1 OR series_uid IN (SELECT series_uid FROM identifier WHERE "
+            "text = ?1) OR series_uid IN (SELECT series_uid FROM instance WHERE "
             "sop_instance_uid = ?1) OR series_uid IN (SELECT source_series_uid FROM result WHERE "
             "sop_instance_uid = ?1 OR series_uid = ?1) ORDER BY first_at",
             text,
@@ -123,9 +126,25 @@ class Views:
         )
 
     def conflicts(self, series_uid: str) -> list[Conflict]:
-        """What was kept apart: objects with the UID of an instance here, and other bytes."""
+        """What was kept apart: objects with the UID of an instance here, and other bytes; and those
+        that belong here by their own header."""
         rows = self._rows(
-            "SELECT * FROM conflict WHERE series_uid = ? ORDER BY received_at", series_uid
+            "SELECT * FROM conflict WHERE series_uid = ?1 OR own_series_uid = ?1 "
+            "ORDER BY received_at, sop_instance_uid, sha256",
+            series_uid,
+        )
+        return [Conflict(**dict(row)) for row in rows]
+
+    def find_conflicts(self, text: str) -> list[Conflict]:
+        """What was kept apart, and says of itself that it has this UID (study, series), accession
+        number or patient ID."""
+        if not text:
+            return []
+        rows = self._rows(
+            "SELECT * FROM conflict WHERE own_series_uid = ?1 OR own_study_uid = ?1 OR "
+            "patient_id = ?1 OR accession_number = ?1 "
+            "ORDER BY received_at, sop_instance_uid, sha256",
+            text,
         )
         return [Conflict(**dict(row)) for row in rows]
 

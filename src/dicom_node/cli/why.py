@@ -43,7 +43,8 @@ def why(what: str, everything: bool, config_path: Path | None, as_json: bool) ->
         _tell(found, everything=everything)
     elif not found:
         complain(
-            f"the node has never heard of {what}: nothing with it was received, made or refused",
+            f"the node knows nothing of {what}: nothing with it was received or made, and of what "
+            "was refused it knows the UIDs alone",
             *(
                 f"{title} was rejected {counted(times, 'time')}, last at {clock_text(at)[:19]}: "
                 f"dicom-node why {title}"
@@ -107,6 +108,7 @@ def _plain(catalog: Catalog, story: Story) -> dict[str, Any]:
         "verdict": story.verdict,
         "about": story.about,
         "lines": [_plain_line(line) for line in story.lines],
+        "kept_apart": [asdict(c) for c in story.kept_apart],
     }
     s = story.series
     if s is None:
@@ -124,7 +126,6 @@ def _plain(catalog: Catalog, story: Story) -> dict[str, Any]:
             }
             for result in catalog.views.results(s.series_uid)
         ],
-        "kept_apart": [asdict(c) for c in catalog.views.conflicts(s.series_uid)],
     }
 
 

@@ -110,7 +110,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """An object with the SOP Instance UID of another and other bytes: kept, and never processed."""
+    """An object with the SOP Instance UID of another and other bytes: kept, and never processed.
+
+    series_uid: that of the instance that came first. The last four are what its own header says.
+    """
 
     sop_instance_uid: str
     series_uid: str
@@ -119,6 +122,10 @@ class Conflict:
     sha256: str
     association: int
     received_at: float
+    own_series_uid: str
+    own_study_uid: str
+    patient_id: str
+    accession_number: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from dicom_node.catalog import Catalog
 from dicom_node.decide import supersede
 from dicom_node.domain import events as e
-from dicom_node.domain.records import Delivery, Series, Step
+from dicom_node.domain.records import Conflict, Delivery, Series, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.node.words import counted, joined
 
@@ -66,9 +66,24 @@ def _lacking(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> lis
     if refused:
         count = "1 instance was" if len(refused) == 1 else f"{len(refused)} instances were"
         parts.append(f"{count} refused: {joined(dict.fromkeys(refused.values()))}")
+    uid = series.series_uid
+    apart = [c for c in catalog.views.conflicts(uid) if c.own_series_uid == uid != c.series_uid]
+    if apart:
+        parts.append(kept_apart(apart))
     if series.purged_at is not None:
         parts.append(f"its files were removed on {_day(series.purged_at)}")
     return parts
+
+
+def kept_apart(conflicts: Sequence[Conflict]) -> str:
+    """What became of objects that another Series had already, by their UIDs."""
+    where = ", ".join(dict.fromkeys(c.series_uid for c in conflicts))
+    if len(conflicts) == 1:
+        return f"1 object was answered 0111 and kept apart: another with its UID is in {where}"
+    return (
+        f"{len(conflicts)} objects were answered 0111 and kept apart: others with their UIDs are "
+        f"in {where}"
+    )
 
 
 def _of_step(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> str:

@@ -14,7 +14,7 @@ from dicom_node.domain import keeping as k
 from dicom_node.domain.records import Conflict, Instance, Result, Series
 from dicom_node.domain.states import DeliveryState, SeriesState
 from dicom_node.node.digest import Line
-from dicom_node.node.verdict import fate, verdict
+from dicom_node.node.verdict import fate, kept_apart, verdict
 from dicom_node.node.words import Names, counted, joined, opened, sentence
 
 __all__ = ["Line", "Story", "clock_text", "stories"]
@@ -26,19 +26,31 @@ _LISTED = 2  # UIDs of what was refused or kept apart
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """verdict: the whole in one sentence. about: what the UID is that was asked about, if it is not
-    the Series itself. lines: what happened, in order, with all details (digest leaves them out)."""
+    the Series itself. lines: what happened, in order, with all details (digest leaves them out).
+    kept_apart: objects that are none of the instances. series: None if there are but such objects,
+    or refused ones, or none at all."""
 
     series: Series | None
     verdict: str
     lines: tuple[Line, ...]
     about: tuple[str, ...] = ()
+    kept_apart: tuple[Conflict, ...] = ()
 
 
 def stories(catalog: Catalog, text: str) -> list[Story]:
     """A story for each Series that `text` leads to: a UID of any level, an accession number, a
-    patient ID. Refused instances and rejected AE titles are found by their own UID or title."""
-    found = [_story(catalog, series, text) for series in catalog.views.find_series(text)]
-    known = {story.series.series_uid for story in found if story.series}
+    patient ID, of whichever of its instances, or of what was kept apart. Refused instances and
+    rejected AE titles are found by their own UID or title."""
+    known = {series.series_uid: series for series in catalog.views.find_series(text)}
+    strange: dict[str, list[Conflict]] = {}
+    for c in catalog.views.find_conflicts(text):
+        series = known.get(c.own_series_uid) or catalog.views.series(c.own_series_uid)
+        if series is None:
+            strange.setdefault(c.own_series_uid, []).append(c)
+        else:
+            known[series.series_uid] = series
+    found = [_story(catalog, series, text) for series in known.values()]
+    found += [_strange(catalog, uid, some) for uid, some in strange.items()]
     events = [*catalog.views.events_about(text), *catalog.views.events_of(text)]
     alone = [
         event
@@ -57,11 +69,12 @@ def _story(catalog: Catalog, series: Series, text: str) -> Story:
     names = Names(views=catalog.views)
     events = [event for _, event in catalog.views.events_of(series.series_uid)]
     instances = catalog.views.instances(series.series_uid)
+    conflicts = catalog.views.conflicts(series.series_uid)
     lines = [
         *_associations(catalog, series),
         *_arrivals(events, {i.sop_instance_uid: i for i in instances}),
         *_refusals(events, names),
-        *_conflicts(catalog.views.conflicts(series.series_uid)),
+        *_conflicts(conflicts, series.series_uid),
         *(_line(event, names) for event in events if not isinstance(event, _TOLD_TOGETHER)),
         *_commitments(catalog, series, names),
     ]
@@ -76,6 +89,24 @@ def _story(catalog: Catalog, series: Series, text: str) -> Story:
         verdict=verdict(catalog, series, events),
         lines=tuple(sorted(lines, key=lambda line: line.at)),
         about=tuple(_about(catalog, series, instances, text)),
+        kept_apart=tuple(conflicts),
+    )
+
+
+def _strange(catalog: Catalog, series_uid: str, conflicts: Sequence[Conflict]) -> Story:
+    """A Series of which everything was kept apart."""
+    names = Names(views=catalog.views)
+    opened_by = [
+        _line(event, names)
+        for number in dict.fromkeys(c.association for c in conflicts)
+        for _, event in catalog.views.events_about(f"association {number}")
+    ]
+    lines = (*opened_by, *_conflicts(conflicts, series_uid))
+    return Story(
+        series=None,
+        verdict=f"nothing of series {series_uid} is processed: {kept_apart(conflicts)}",
+        lines=tuple(sorted(lines, key=lambda line: line.at)),
+        kept_apart=tuple(conflicts),
     )
 
 
@@ -193,13 +224,20 @@ def _refusals(events: Sequence[e.Event], names: Names) -> Iterator[Line]:
         )
 
 
-def _conflicts(conflicts: Sequence[Conflict]) -> Iterator[Line]:
+def _conflicts(conflicts: Sequence[Conflict], series_uid: str) -> Iterator[Line]:
+    """What was kept apart, as it concerns this Series: the one of the first, or its own."""
     for c in conflicts:
-        where = f": kept apart as {c.path}" if c.path else ": kept apart, and removed since"
+        where = f"kept apart as {c.path}" if c.path else "kept apart, and removed since"
+        what = f"instance {c.sop_instance_uid} came over association {c.association}"
+        if c.series_uid != series_uid:
+            how = f", but another with its UID is in series {c.series_uid}"
+        elif c.own_series_uid in ("", series_uid):
+            how = " with other content"
+        else:
+            how = f" with other content, in series {c.own_series_uid}"
         yield Line(
             at=c.received_at,
-            text=f"instance {c.sop_instance_uid} came over association {c.association} with other "
-            f"content{where}",
+            text=f"{what}{how}: {where}",
             thread="conflicts",
             group="conflict",
             few=3,
@@ -222,13 +260,28 @@ def _commitments(catalog: Catalog, series: Series, names: Names) -> Iterator[Lin
 def _about(
     catalog: Catalog, series: Series, instances: Sequence[Instance], text: str
 ) -> Iterator[str]:
-    """What the UID is that was asked about, if it is an instance or a result."""
+    """What was asked about, if it is an instance or a result, or does not stand in its head."""
+    if text not in (
+        series.series_uid,
+        series.study_uid,
+        series.patient_id,
+        series.accession_number,
+    ):
+        having = sum(text in _identifiers(i) for i in instances)
+        if having:
+            yield f"{having} of its {counted(len(instances), 'instance')} have {text}"
     for instance in instances:
         if instance.sop_instance_uid == text:
             yield _about_instance(catalog, series, instances, instance)
     for result in catalog.views.results(series.series_uid):
         if text in (result.sop_instance_uid, result.series_uid):
             yield _about_result(catalog, result)
+
+
+def _identifiers(instance: Instance) -> tuple[object, ...]:
+    """What may be another for each instance of a Series that should have but one of each."""
+    told = instance.attributes.get
+    return instance.study_uid, told("PatientID"), told("AccessionNumber")
 
 
 def _about_instance(

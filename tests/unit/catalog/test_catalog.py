@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dicom_node.catalog import Catalog
+from dicom_node.catalog.refold import differences
 from dicom_node.catalog.schema import connect
 from dicom_node.domain import events as e
 from dicom_node.domain import states
@@ -338,6 +339,59 @@ def test_other_bytes_under_a_known_uid_are_kept_apart(catalog):
 def test_a_series_is_found_by_anything_that_belongs_to_it(catalog, uid):
     through_to_delivery(catalog)
     assert [s.series_uid for s in catalog.views.find_series(uid)] == ["1.2.3"]
+
+
+def of_another(number, **fields):
+    """An instance whose header has other identifiers than the first of its Series."""
+    event = arrival(number, **fields)
+    attributes = {**event.instance.attributes, "PatientID": "P2", "AccessionNumber": "A2"}
+    return replace(event, instance=replace(event.instance, study_uid="1.9", attributes=attributes))
+
+
+@pytest.mark.parametrize("text", ["1.2", "P1", "1.9", "P2", "A2"])
+def test_a_series_is_found_by_the_header_of_any_of_its_instances(catalog, text):
+    catalog.commit(opened(), arrival(1), of_another(2))
+    assert [s.series_uid for s in catalog.views.find_series(text)] == ["1.2.3"]
+
+
+def test_no_text_leads_to_no_series(catalog):
+    catalog.commit(opened(), arrival(1))
+    assert catalog.views.series("1.2.3").accession_number == ""
+    assert catalog.views.find_series("") == catalog.views.find_conflicts("") == []
+
+
+def test_what_was_kept_apart_is_found_by_its_own_header_and_leads_no_command_astray(catalog):
+    strange = of_another(1, sha256="e" * 64)
+    strange = replace(strange, instance=replace(strange.instance, series_uid="1.2.4"))
+    catalog.commit(opened(), arrival(1))
+    assert catalog.commit(strange) == ["conflict"]
+    for text in ("1.2.4", "1.9", "P2", "A2"):
+        (kept,) = catalog.views.find_conflicts(text)
+        assert (kept.series_uid, kept.own_series_uid) == ("1.2.3", "1.2.4")
+        assert catalog.views.find_series(text) == [], "nothing of it is anybody's Series"
+    assert catalog.views.conflicts("1.2.3") == catalog.views.conflicts("1.2.4") != []
+
+
+def test_an_older_catalog_learns_what_leads_to_its_series(tmp_path):
+    path = tmp_path / "catalog.db"
+    catalog = Catalog(path)
+    catalog.commit(opened(), arrival(1), of_another(2), of_another(1, sha256="e" * 64))
+    catalog.close()
+    old = sqlite3.connect(path)
+    for name in ("own_series", "own_study", "patient", "accession"):
+        old.execute(f"DROP INDEX conflict_{name}")
+    for name in ("own_series_uid", "own_study_uid", "patient_id", "accession_number"):
+        old.execute(f"ALTER TABLE conflict DROP COLUMN {name}")
+    old.execute("DROP TABLE identifier")
+    old.execute("PRAGMA user_version = 4")
+    old.commit()
+    old.close()
+
+    catalog = Catalog(path)
+    assert [s.series_uid for s in catalog.views.find_series("A2")] == ["1.2.3"]
+    assert [c.own_series_uid for c in catalog.views.find_conflicts("P2")] == ["1.2.3"]
+    catalog.close()
+    assert differences(path, tmp_path / "scratch.db", lambda _done, _total: None) == {}
 
 
 def test_events_come_back_as_they_were_written(catalog):
