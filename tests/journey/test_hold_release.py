@@ -166,8 +166,12 @@ def test_all_series_of_a_patient_are_held_and_released_at_once(node):
     ]
     uids = {sent(node, objects, abort_after=6) for objects in both}
     assert len(uids) == 2
-    assert ask(hold, node, "BOTH").stdout == "2 series held\n"
-    assert json.loads(ask(release, node, "BOTH", "--json").stdout) == {"released": 2}
+    told = ask(hold, node, "BOTH").stdout
+    assert told.startswith("2 series held\n")
+    assert all(f"\n  {uid}  CT Chest 3.0 mm\n" in told for uid in uids), "and which they are"
+    answer = json.loads(ask(release, node, "BOTH", "--json").stdout)
+    assert answer["released"] == 2
+    assert {hit["series_uid"] for hit in answer["hit"]} == uids
     for uid in uids:
         arrives(node, uid)
 

@@ -78,7 +78,9 @@ def test_a_peer_that_can_be_sent_to_now_gets_what_no_route_could_send(start_node
     send_series(node.address, objects=objects, **FROM_PACS)
     node.wait(lambda: "does not offer" in node.why(uid))
     node = start_node(peers=table)
-    assert again(node, uid).counts == {"steps": 0, "deliveries": 0, "series": 1, "reason": ""}
+    counts = again(node, uid).counts
+    assert (counts["steps"], counts["deliveries"], counts["series"]) == (0, 0, 1)
+    assert [hit["series_uid"] for hit in counts["hit"]] == [uid]
     assert pacs.wait_for(1, 60)
 
 

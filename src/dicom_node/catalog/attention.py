@@ -60,12 +60,22 @@ class Attention:
         """What was tried and did not go: (delivery, destination)."""
         rows = self._rows(
             "SELECT delivery_id, destination FROM delivery WHERE state IN (?, ?, ?) "
-            "ORDER BY delivery_id",
+            "AND replaced_by IS NULL ORDER BY delivery_id",
             DeliveryState.DEFERRED,
             DeliveryState.PARKED,
             DeliveryState.DEAD,
         )
         return [(row["delivery_id"], row["destination"]) for row in rows]
+
+    def sending(self, to: str | None) -> int:
+        """How many deliveries are under way, to one peer or to all."""
+        rows = self._rows(
+            "SELECT count(*) AS n FROM delivery WHERE state = ?1 AND (?2 IS NULL OR "
+            "destination = ?2)",
+            DeliveryState.SENDING,
+            to,
+        )
+        return int(rows[0]["n"])
 
     def waiting(self) -> list[tuple[str, int, float, str]]:
         """Who could not be reached: (destination, results that wait, next attempt, reason)."""

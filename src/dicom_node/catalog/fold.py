@@ -327,12 +327,17 @@ def _delivery_ended(db: sqlite3.Connection, event: e.DeliveryEnded, number: int)
 
 
 def _delivery_reset(db: sqlite3.Connection, event: e.DeliveryReset, number: int) -> None:
+    """Where it was claimed, withdrawn or replaced meanwhile, nothing changes."""
     del number
     db.execute(
         "UPDATE delivery SET state = ?, due_at = ?, attempt = 0, returns = 0, created_at = ?, "
-        "reason = 'asked for by an operator' WHERE delivery_id = ?",
-        (DeliveryState.QUEUED, _AT_ONCE, event.at, event.delivery_id),
-    )
+        "reason = 'asked for by an operator' "
+        "WHERE delivery_id = ? AND state NOT IN (?, ?) AND replaced_by IS NULL",
+        (
+            DeliveryState.QUEUED, _AT_ONCE, event.at, event.delivery_id,
+            DeliveryState.SENDING, DeliveryState.WITHDRAWN,
+        ),
+    )  # fmt: skip
 
 
 _HANDLERS: dict[type, Callable[[sqlite3.Connection, Any, int], str | None]] = {

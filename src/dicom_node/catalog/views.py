@@ -379,4 +379,5 @@ def delivery_of(row: sqlite3.Row) -> Delivery:
         tries=row["tries"],
         returns=row["returns"],
         transaction_uid=row["transaction_uid"],
+        replaced_by=row["replaced_by"],
     )

@@ -9,6 +9,7 @@ import click
 
 from dicom_node.cli.common import EXIT_FAILED, complain, config_option, json_option, print_json
 from dicom_node.cli.opened import open_catalog
+from dicom_node.cli.what import list_them, named, what_argument
 from dicom_node.config.load import load
 from dicom_node.domain import events as e
 from dicom_node.domain.records import Series
@@ -21,7 +22,7 @@ _reason = click.option("--reason", default="", help="Why: kept, and shown by `wh
 
 
 @click.command()
-@click.argument("what")
+@what_argument()
 @_reason
 @config_option
 @json_option
@@ -41,7 +42,7 @@ def hold(what: str, reason: str, config_path: Path | None, as_json: bool) -> int
 
 
 @click.command()
-@click.argument("what")
+@what_argument()
 @_reason
 @config_option
 @json_option
@@ -71,22 +72,26 @@ def _change(
     done: str,
     already: str,
 ) -> int:
-    """Commit the event of each Series that `what` leads to, and say how many changed."""
+    """Commit the event of each Series that `what` leads to, and say which changed."""
     config = load(config_path)
     now = SystemClock().now()
     with open_catalog(config) as catalog:
         found = catalog.views.find_series(what)
-        events = [event for series in found if (event := event_of(series, now)) is not None]
-        if events:
+        changed = [
+            (series, event) for series in found if (event := event_of(series, now)) is not None
+        ]
+        if changed:
             bell = bells.Bell(config.data_dir)
-            Journal(catalog, bell).commit(*events)
+            Journal(catalog, bell).commit(*(event for _, event in changed))
             bell.close()
+    hit = [series for series, _ in changed]
     if as_json:
-        print_json({done: len(events)})
-    elif events:
-        click.echo(f"{len(events)} series {done}")
+        print_json({done: len(hit), "hit": named(hit)})
+    elif hit:
+        click.echo(f"{len(hit)} series {done}")
+        list_them(hit)
     elif found:
         complain(f"all series of {what} are {already}")
     else:
         complain(f"the node has received nothing with {what}")
-    return 0 if events else EXIT_FAILED
+    return 0 if changed else EXIT_FAILED

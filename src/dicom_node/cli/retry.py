@@ -14,6 +14,7 @@ from dicom_node.cli.asking import counted
 from dicom_node.cli.common import EXIT_FAILED, complain, config_option, json_option, print_json
 from dicom_node.cli.examine import node_runs
 from dicom_node.cli.opened import open_catalog
+from dicom_node.cli.what import list_them, named, what_argument
 from dicom_node.config.load import Config, load
 from dicom_node.domain import events as e
 from dicom_node.domain.records import Delivery, Series
@@ -43,7 +44,7 @@ class Wish:
 
 
 @click.command()
-@click.argument("what", required=False)
+@what_argument(required=False)
 @click.option("--all", "everything", is_flag=True, help="All that failed, of every series.")
 @click.option("--to", metavar="PEER", help="Only deliveries, and only those to this peer.")
 @click.option("--again", is_flag=True, help="Send also what the peer has taken already.")
@@ -68,7 +69,7 @@ def retry(
 
     WHAT is a UID (study, series, instance or result), an accession number or a patient ID.
     """
-    if bool(what) == everything:
+    if (what is not None) == everything:
         raise click.UsageError("Say what to try again: a UID, an accession number, or --all.")
     if everything and again:
         raise click.UsageError("--again is for one WHAT: not everything is sent anew at once.")
@@ -80,15 +81,21 @@ def retry(
     with open_catalog(config) as catalog:
         found = catalog.views.find_series(what) if what else []
         events = list(_of_all(catalog, wish) if everything else _of(catalog, found, wish))
+        sending = catalog.attention.sending(wish.to) if everything else _sending(catalog, found)
         _commit(config, catalog, events)
         reason = "" if events else _nothing(catalog, what, found, wish)
+        hit = _hit(catalog, events)
     counts = _counts(events)
+    meanwhile = (
+        f"; {sending} {'is' if sending == 1 else 'are'} being sent right now" if sending else ""
+    )
     if as_json:
-        print_json({**counts, "reason": reason})
+        print_json({**counts, "sending": sending, "hit": named(hit), "reason": reason})
     elif events:
-        _say(counts, runs=node_runs(config))
+        _say(counts, runs=node_runs(config), meanwhile=meanwhile)
+        list_them(hit)
     else:
-        complain(reason)
+        complain(f"{reason}{meanwhile}")
     return 0 if events else EXIT_FAILED
 
 
@@ -117,8 +124,33 @@ def _steps(catalog: Catalog, series: Series, wish: Wish) -> Iterator[e.Event]:
 
 
 def _deliveries(catalog: Catalog, series_uid: str) -> Iterator[Delivery]:
+    """What is owed of a Series; what was replaced is not sent any more, whatever became of it."""
     for result in catalog.views.results(series_uid):
-        yield from catalog.views.deliveries(result.sop_instance_uid)
+        for delivery in catalog.views.deliveries(result.sop_instance_uid):
+            if delivery.replaced_by is None:
+                yield delivery
+
+
+def _sending(catalog: Catalog, found: Iterable[Series]) -> int:
+    return sum(
+        delivery.state is DeliveryState.SENDING
+        for series in found
+        for delivery in _deliveries(catalog, series.series_uid)
+    )
+
+
+def _hit(catalog: Catalog, events: Iterable[e.Event]) -> list[Series]:
+    """The Series that the events belong to."""
+    uids: dict[str, None] = {}
+    for event in events:
+        match event:
+            case e.SeriesReopened():
+                uids[event.series_uid] = None
+            case e.StepReset():
+                uids[catalog.views.series_of_step(event.step_id)] = None
+            case e.DeliveryReset():
+                uids[catalog.views.result_of_delivery(event.delivery_id)[1]] = None
+    return [series for uid in uids if (series := catalog.views.series(uid)) is not None]
 
 
 def _of_all(catalog: Catalog, wish: Wish) -> Iterator[e.Event]:
@@ -168,7 +200,7 @@ def _counts(events: list[e.Event]) -> dict[str, int]:
     }
 
 
-def _say(counts: dict[str, int], *, runs: bool) -> None:
+def _say(counts: dict[str, int], *, runs: bool, meanwhile: str) -> None:
     deliveries = "1 delivery" if counts["deliveries"] == 1 else f"{counts['deliveries']} deliveries"
     parts = {
         "steps": counted(counts["steps"], "step"),
@@ -177,4 +209,4 @@ def _say(counts: dict[str, int], *, runs: bool) -> None:
     }
     text = ", ".join(part for kind, part in parts.items() if counts[kind])
     due = "due again" if runs else "due when the node runs: it is not running"
-    click.echo(f"{text}: {due}")
+    click.echo(f"{text}: {due}{meanwhile}")

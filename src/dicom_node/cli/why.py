@@ -14,6 +14,7 @@ from dicom_node.cli.asking import counted
 from dicom_node.cli.common import EXIT_FAILED, complain, config_option, json_option, print_json
 from dicom_node.cli.opened import open_catalog
 from dicom_node.cli.telling import say
+from dicom_node.cli.what import what_argument
 from dicom_node.config.load import load
 from dicom_node.domain.records import Series
 from dicom_node.node.digest import digest
@@ -24,7 +25,7 @@ _INDENT = 12
 
 
 @click.command()
-@click.argument("what")
+@what_argument()
 @click.option("--all", "everything", is_flag=True, help="Every event, and every story, in full.")
 @config_option
 @json_option

@@ -183,7 +183,8 @@ class Delivery:
 
     ask, tries, returns: how the peer is asked for proof next ("commit", "query", or "" if it was
     not asked yet), how often it could not be asked, how often it lacked what it was sent.
-    transaction_uid: of the last commitment that it was asked for.
+    transaction_uid: of the last commitment that it was asked for. replaced_by: the step whose
+    result replaced this one, which is sent no more; None if there is none.
     """
 
     delivery_id: int
@@ -200,3 +201,4 @@ class Delivery:
     tries: int = 0
     returns: int = 0
     transaction_uid: str = ""
+    replaced_by: int | None = None

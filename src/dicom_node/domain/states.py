@@ -66,11 +66,12 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     _D.QUEUED: frozenset({_D.SENDING, _D.DEAD, _D.WITHDRAWN}),
     # back to DEFERRED without an answer is the sender that died: the object is sent again
     _D.SENDING: frozenset({_D.SENT, _D.DEFERRED, _D.PARKED, _D.DEAD}),
-    # back to DEFERRED is the peer that says, when asked, that it does not have the object
+    # back to DEFERRED is the peer that says, when asked, that it does not have the object;
+    # back to QUEUED is the operator who knows that it was lost there
     _D.SENT: frozenset(
         {_D.COMMITTED, _D.VERIFIED, _D.UNCONFIRMED, _D.DEFERRED, _D.PARKED, _D.QUEUED}
     ),
-    _D.COMMITTED: frozenset(),
+    _D.COMMITTED: frozenset({_D.QUEUED}),
     _D.VERIFIED: frozenset({_D.COMMITTED, _D.DEFERRED, _D.PARKED, _D.QUEUED}),
     _D.UNCONFIRMED: frozenset({_D.COMMITTED, _D.VERIFIED, _D.DEFERRED, _D.PARKED, _D.QUEUED}),
     # to COMMITTED is the report that comes late: the peer has it after all

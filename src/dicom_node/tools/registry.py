@@ -18,9 +18,6 @@ from dicom_node.tools.manifest import FILE_NAME, ModelManifest, applicable, read
 __all__ = ["ModelManifest", "applicable", "build_tool", "check_model", "load_models"]
 
 
-__all__ = ["ModelManifest", "applicable", "build_tool", "check_model", "load_models"]
-
-
 def load_models(models_dir: Path) -> dict[str, ModelManifest]:
     """All models under `models_dir`, by id; every one checked, weights and digest too.
 
