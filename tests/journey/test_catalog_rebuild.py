@@ -18,12 +18,13 @@ from click.testing import CliRunner
 
 from dicom_node.catalog import Catalog
 from dicom_node.catalog.integrity import wal_of
+from dicom_node.catalog.schema import connect
 from dicom_node.cli.catalog import catalog as catalog_command
 from dicom_node.cli.doctor import doctor
 from dicom_node.cli.retry import retry
 from dicom_node.cli.status import status
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import CatalogDamaged, ConfigurationError
+from dicom_node.domain.errors import CatalogDamaged, CatalogError, ConfigurationError
 from dicom_node.domain.records import Peer
 from dicom_node.domain.states import DeliveryState, SeriesState
 from dicom_node.node.reasons import NOBODY, REBUILT
@@ -239,6 +240,22 @@ def test_with_its_events_readable_nothing_is_forgotten_or_sent_again(worked, aga
     send_series(node.address, objects=other, **FROM_PACS)
     assert pacs.wait_for(1, 60)
     assert made[2].SOPInstanceUID not in pacs.stored_counts
+
+
+def test_without_room_for_a_new_catalog_the_old_one_stays_as_it_is(worked, monkeypatch):
+    node, _uid = worked
+    before = database(node).read_bytes()
+
+    def connected(path):
+        db = connect(path)
+        db.execute("PRAGMA max_page_count = 40")
+        return db
+
+    monkeypatch.setattr("dicom_node.catalog.refold.connect", connected)
+    with pytest.raises(CatalogError, match="the disk is full"):
+        rebuilt(node)
+    assert database(node).read_bytes() == before
+    assert list(database(node).parent.glob("*.rebuil*")) == []
 
 
 def test_what_can_be_read_of_the_events_tells_who_sent_what(worked, again, build):

@@ -279,10 +279,20 @@ def _result_stored(db: sqlite3.Connection, event: e.ResultStored, number: int) -
     """The same result again (a second run of the same tool on the same input) changes nothing.
 
     One whose step was not known, for it was found in the spool, gets the step that makes it again.
+    One whose file was lost is owed again to those who did not get it.
     """
     del number
     r = event.result
     fold_steps.replaced(db, r)
+    db.execute(
+        "UPDATE delivery SET state = ?, due_at = ?, attempt = 0, created_at = ?, reason = '' "
+        "WHERE state IN (?, ?) AND result_uid IN "
+        "(SELECT sop_instance_uid FROM result WHERE sop_instance_uid = ? AND path = '')",
+        (
+            DeliveryState.QUEUED, event.at, event.at, DeliveryState.DEAD, DeliveryState.PARKED,
+            r.sop_instance_uid,
+        ),
+    )  # fmt: skip
     db.execute(
         "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (sop_instance_uid) DO UPDATE SET "

@@ -165,6 +165,19 @@ def _restored(db: sqlite3.Connection, event: k.InstanceRestored, number: int) ->
     return "repeated" if is_instance else "conflict"
 
 
+def _result_lost(db: sqlite3.Connection, event: k.ResultLost, number: int) -> None:
+    """It is not missed again; what cannot be sent rests until it is made again: result_stored."""
+    del number
+    db.execute("UPDATE result SET path = '' WHERE sop_instance_uid = ?", (event.sop_instance_uid,))
+    db.execute(
+        "UPDATE delivery SET state = ?, reason = ? WHERE result_uid = ? AND state IN (?, ?, ?)",
+        (
+            DeliveryState.DEAD, event.reason, event.sop_instance_uid, DeliveryState.QUEUED,
+            DeliveryState.DEFERRED, DeliveryState.PARKED,
+        ),
+    )  # fmt: skip
+
+
 HANDLERS: Mapping[type, Callable[[sqlite3.Connection, Any, int], str | None]] = MappingProxyType(
     {
         k.CommitmentRequested: _requested,
@@ -177,6 +190,7 @@ HANDLERS: Mapping[type, Callable[[sqlite3.Connection, Any, int], str | None]] = 
         k.SeriesPurged: _purged,
         k.FilesRemoved: _files_removed,
         k.InstanceRestored: _restored,
+        k.ResultLost: _result_lost,
     }
 )
 """One function a kind of event; the other kinds are history alone."""

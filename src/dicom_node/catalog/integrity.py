@@ -21,6 +21,7 @@ from dicom_node.catalog.damage import found_damage, is_damage
 from dicom_node.domain.errors import CatalogError
 
 NO_LIMIT_S = float("inf")
+WAIT_S = 30.0  # for who has locked the catalog
 
 _OPCODES = 20_000  # of SQLite's machine between two looks at the clock
 _MOST = 20  # problems that are told
@@ -76,7 +77,7 @@ def examine(path: Path, *, seconds: float = NO_LIMIT_S, indexes: bool = True) ->
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """The file for reading only: neither it nor its log is changed, not even when it is closed."""
     db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30.0
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=WAIT_S
     )
     db.row_factory = sqlite3.Row
     try:

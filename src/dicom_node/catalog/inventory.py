@@ -49,6 +49,34 @@ class Inventory:
         )
         return {row["uid"] for row in rows}
 
+    def received_at(self, path: str) -> set[str]:
+        """The Series of which an object that was received lies there."""
+        rows = self._rows(
+            "SELECT series_uid AS uid FROM instance WHERE path = ?1 UNION "
+            "SELECT series_uid FROM conflict WHERE path = ?1",
+            path,
+        )
+        return {row["uid"] for row in rows}
+
+    def results_at(self, path: str) -> list[str]:
+        """The results that lie there, by SOP Instance UID."""
+        rows = self._rows(
+            "SELECT sop_instance_uid AS uid FROM result WHERE path = ? ORDER BY 1", path
+        )
+        return [row["uid"] for row in rows]
+
+    def awaited_by(self, sop_instance_uid: str, sha256: str) -> str:
+        """The Series of an object whose file was removed, "" if there is no such object."""
+        rows = self._rows(
+            "SELECT series_uid AS uid FROM instance "
+            "WHERE sop_instance_uid = ?1 AND sha256 = ?2 AND path = '' UNION ALL "
+            "SELECT series_uid FROM conflict "
+            "WHERE sop_instance_uid = ?1 AND sha256 = ?2 AND path = ''",
+            sop_instance_uid,
+            sha256,
+        )
+        return str(rows[0]["uid"]) if rows else ""
+
     def series_uids(self) -> list[str]:
         """Every Series, sorted."""
         return [row["uid"] for row in self._rows("SELECT series_uid AS uid FROM series ORDER BY 1")]

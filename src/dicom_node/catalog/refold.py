@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dicom_node.catalog import codec
+from dicom_node.catalog.damage import Damage, is_unreadable
 from dicom_node.catalog.fold import fold
 from dicom_node.catalog.integrity import opened
 from dicom_node.catalog.schema import connect
@@ -19,46 +20,64 @@ Progress = Callable[[int, int], None]
 
 _BATCH = 2000  # events in one transaction
 _LEAP_MAX = 1 << 20  # events stepped over at once, where some cannot be read
+_CONTENT = (
+    *(sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError),
+    *(KeyError, TypeError, ValueError, OverflowError),
+)
+"""What an event raises that is not what it was; other errors are those of the disk."""
+
 _NOT_HISTORY = {"step": frozenset({"lease_until"})}
 """Columns that change without an event."""
+
+
+class Unfoldable(CatalogError):
+    """The events themselves cannot be read to the last, or be folded."""
 
 
 def refold(old: Path, new: Path, progress: Progress) -> bool:
     """Copy every event of `old` into a new catalog at `new`, and fold it there.
 
     False if some event cannot be read or be folded: what is at `new` is then of no use. Events are
-    numbered without a gap from the first to the last; a gap is a loss.
+    numbered without a gap from the first to the last; a gap is a loss. Raises CatalogError for what
+    says nothing of the events: no room for the new catalog, the old one is locked.
     """
     try:
         with opened(old) as source, connected(new) as target:
-            rows = source.execute("SELECT * FROM event ORDER BY number")
-            return _fold_all(rows, target, progress, _last(source), keep=True)
-    except (sqlite3.Error, CatalogError):
+            with _reading(old):
+                last = _last(source)
+            with closing(_events(source, old)) as rows:
+                _fold_all(rows, target, progress, last, keep=True)
+    except Unfoldable:
         return False
+    except sqlite3.Error as error:
+        doing = "the new catalog cannot be made, and the old one is as it was"
+        raise Damage(new).error(doing, error) from error
+    return True
 
 
 def differences(path: Path, scratch: Path, progress: Progress) -> dict[str, int]:
     """Table -> how many rows of it are not what the events make of them; one moment of a catalog
     that may be in use.
 
-    scratch: where the tables are made anew, for the time of the comparison. Raises CatalogError
-    where the events cannot be read or folded.
+    scratch: where the tables are made anew, for the time of the comparison. Raises Unfoldable,
+    and CatalogError where it is not the events that stand in the way.
     """
     try:
         connect(scratch).close()
         with opened(path) as db:
             db.execute("ATTACH ? AS again", (f"{scratch.absolute().as_uri()}?mode=ro",))
             db.execute("BEGIN")  # reads from here on see one state of the catalog
-            rows = db.execute("SELECT * FROM event ORDER BY number")
             with connected(scratch) as target:
                 target.execute("PRAGMA synchronous = OFF")  # it need not survive anything
-                if not _fold_all(rows, target, progress, _last(db), keep=False):
-                    raise CatalogError("the events of the catalog have a gap")
+                with _reading(path):
+                    last = _last(db)
+                with closing(_events(db, path)) as rows:
+                    _fold_all(rows, target, progress, last, keep=False)
             found = {table: _different(db, table) for table in _tables(db)}
             db.execute("COMMIT")
         return {table: count for table, count in found.items() if count}
     except sqlite3.Error as error:
-        raise CatalogError(f"the events cannot be folded again: {error}") from error
+        raise Damage(path).error("the catalog cannot be compared with its events", error) from error
     finally:
         remove(scratch)
 
@@ -92,6 +111,22 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
         db.close()
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What cannot be read of the events is told from what cannot be written, or not just now."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if is_unreadable(error):
+            raise Unfoldable(f"the events cannot be read: {error}") from error
+        raise Damage(path).error("the catalog cannot be read", error) from error
+
+
+def _events(source: sqlite3.Connection, path: Path) -> Generator[sqlite3.Row, None, None]:
+    with _reading(path):
+        yield from source.execute("SELECT * FROM event ORDER BY number")
+
+
 def _fold_all(
     rows: Iterable[sqlite3.Row],
     target: sqlite3.Connection,
@@ -99,23 +134,17 @@ def _fold_all(
     total: int,
     *,
     keep: bool,
-) -> bool:
-    """Fold the events; keep: write them, too. False where a number is missing."""
+) -> None:
+    """Fold the events; keep: write them, too. Raises Unfoldable, and sqlite3.Error of `target`."""
     expected: int | None = None
     done = 0
     target.execute("BEGIN")
     for row in rows:
         number = int(row["number"])
         if expected is not None and number != expected:
-            target.execute("ROLLBACK")
-            return False
+            raise Unfoldable(f"the events of the catalog have a gap at number {expected}")
         expected = number + 1
-        if keep:
-            target.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", tuple(row))
-        try:
-            fold(target, codec.from_json(row["kind"], row["body"]), number)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CatalogError(f"event {number} cannot be read") from error
+        _fold_one(row, target, keep=keep)
         done += 1
         if done % _BATCH == 0:
             target.execute("COMMIT")
@@ -123,7 +152,18 @@ def _fold_all(
             target.execute("BEGIN")
     target.execute("COMMIT")
     progress(done, done)
-    return expected is None or expected == total + 1
+    if expected is not None and expected != total + 1:
+        raise Unfoldable("the events of the catalog end too early")
+
+
+def _fold_one(row: sqlite3.Row, target: sqlite3.Connection, *, keep: bool) -> None:
+    number = int(row["number"])
+    try:
+        if keep:
+            target.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", tuple(row))
+        fold(target, codec.from_json(row["kind"], row["body"]), number)
+    except (*_CONTENT, CatalogError) as error:
+        raise Unfoldable(f"event {number} cannot be read, or be folded: {error}") from error
 
 
 def _last(db: sqlite3.Connection) -> int:

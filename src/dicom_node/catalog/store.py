@@ -163,7 +163,7 @@ class Catalog:
                 | k.CommitmentJudged() | k.CommitmentReportEnded()
             ):  # fmt: skip
                 return event.transaction_uid, ""
-            case k.InstanceRestored():
+            case k.InstanceRestored() | k.ResultLost():
                 return event.sop_instance_uid, event.series_uid
             case k.SeriesPromised() | k.SeriesPurged() | k.FilesRemoved():
                 return event.series_uid, event.series_uid

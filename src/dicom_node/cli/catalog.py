@@ -200,6 +200,8 @@ def _of_spool(done: Rebuilt, wish: Wish, config: Config) -> Iterator[str]:
     if rested.resting:
         older = f"for {rested.resting} older series nothing is scheduled"
         yield f"{older}: dicom-node retry --judge UID does it"
+    if rested.held:
+        yield f"{rested.held} series were held, and are held again: dicom-node status"
     if rested.strangers:
         who = wish.sender or only_sender(config)
         taken = f"taken to be {who.name}" if who else "unknown: --sender PEER would say it"

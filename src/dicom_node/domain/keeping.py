@@ -152,6 +152,19 @@ class InstanceRestored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResultLost:
+    """The file of a result is not there, though nobody removed it. series_uid: of its sources.
+
+    Who was still to get it does not, until it is made again. reason: what follows, and what to do.
+    """
+
+    at: float
+    sop_instance_uid: str
+    series_uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PressureChanged:
     """The node takes in less, or all again. level: open, refusing objects, or closed."""
 
@@ -172,5 +185,6 @@ Keeping = (
     | SeriesPurged
     | FilesRemoved
     | InstanceRestored
+    | ResultLost
     | PressureChanged
 )

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 from dicom_node.catalog import Catalog
 from dicom_node.catalog.integrity import examine
-from dicom_node.catalog.refold import differences
+from dicom_node.catalog.refold import Unfoldable, differences
 from dicom_node.config.load import Config
-from dicom_node.domain.errors import CatalogError
 from dicom_node.node.adopt import look
 from dicom_node.node.layout import catalog_path, spool_path
 from dicom_node.spool.store import Spool
@@ -62,7 +61,7 @@ def inspect(config: Config, *, deep: bool, progress: Progress) -> Inspection:
     scratch = path.with_name(f"{path.name}.check")
     try:
         found.differing = differences(path, scratch, lambda n, m: progress("events", n, m))
-    except CatalogError as error:
+    except Unfoldable as error:
         found.unfoldable = str(error)
     catalog = Catalog(path)
     try:

@@ -109,7 +109,7 @@ def _about(event: e.Event, names: words.Names) -> str:
         case (
             e.SeriesJudged() | e.SeriesUnrouted() | e.SourceCounted() | e.SeriesHeld()
             | e.SeriesReleased() | e.SeriesReopened() | k.SeriesPromised() | k.SeriesPurged()
-            | k.FilesRemoved() | k.InstanceRestored()
+            | k.FilesRemoved() | k.InstanceRestored() | k.ResultLost()
         ):  # fmt: skip
             return f"series {event.series_uid}: "
         case e.StepScheduled(step=step):

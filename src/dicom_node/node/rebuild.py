@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from dicom_node.catalog import replace as replacing
 from dicom_node.catalog.integrity import examine, is_absent
 from dicom_node.catalog.refold import refold
 from dicom_node.config.load import Config
-from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.errors import CatalogError, NodeError
 from dicom_node.domain.records import Peer
 from dicom_node.node import bell as bells
 from dicom_node.node.clock import Clock
@@ -65,7 +66,11 @@ def rebuild(config: Config, wish: Wish, clock: Clock, progress: Progress) -> Reb
     if replacing.pending_of(path).exists():
         done = Rebuilt(source="interrupted", kept_as="", counts={})
     else:
-        done = _made(config, wish, clock, progress)
+        try:
+            done = _made(config, wish, clock, progress)
+        except NodeError:
+            replacing.discard_draft(path)  # the disk may be full of it
+            raise
         replacing.finish_draft(path)
     aside = replacing.put_in_place(path, label)
     catalog = Catalog(path)
@@ -100,9 +105,7 @@ def _completed(config: Config, spool: Spool, clock: Clock) -> Rebuilt:
     """With what the spool holds beyond the events."""
     catalog, bell = Catalog(replacing.draft_of(catalog_path(config))), bells.Bell(config.data_dir)
     try:
-        compared = reconcile(spool, Journal(catalog, bell), clock)
-        while compared.run_for(60.0):
-            continue
+        compared = reconcile(spool, Journal(catalog, bell), clock, seconds=math.inf)
     finally:
         catalog.close()
         bell.close()

@@ -3,12 +3,12 @@
 A file that the catalog does not know was made durable, and then the node died, or the end of its
 catalog was lost: it is entered, for it may have been promised to its sender. Entering it is no harm
 if it was not: the sender sends it again, and it is a repetition. A result that no step has entered
-is removed: its step makes the same one again. A file that the catalog knows and the spool lacks is
-shouted about, and its Series is held.
+is removed: its step makes the same one again. What the catalog knows and the spool lacks: see lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ from time import perf_counter
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import SpoolError
 from dicom_node.domain.keeping import InstanceRestored
-from dicom_node.domain.states import SeriesState
 from dicom_node.iod.provenance import REJECTION, provenance
 from dicom_node.node.adopt import Found, look
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
-from dicom_node.node.reasons import LOST, NOBODY
+from dicom_node.node.lost import hold_lacking, note_lost_result
+from dicom_node.node.reasons import NOBODY
 from dicom_node.spool.store import Spool
 
 _log = logging.getLogger("dicom_node")
@@ -34,9 +34,12 @@ _LINES_MAX = 20  # of one kind, in the log
 
 @dataclass(slots=True, kw_only=True)
 class Reconciler:
-    """Goes through the spool once, folder by folder. before: what is stored later is not judged.
+    """Goes through the spool once, folder by folder, then through the files that nobody knew, the
+    oldest first: of two with one UID the first becomes the instance.
 
-    left: the folders still to be looked at. lost: Series -> files that are not there.
+    before: what is stored later is not judged, unless the node is `alone`: nobody stores anything
+    meanwhile. left: the folders still to be looked at. unknown: (time, path), the oldest last.
+    lost: Series -> files that are not there.
     """
 
     spool: Spool
@@ -45,6 +48,9 @@ class Reconciler:
     before: float
     left: list[str]
     of_results: frozenset[str]
+    alone: bool = False
+    finished: bool = False
+    unknown: list[tuple[float, str]] = field(default_factory=list)
     entered: int = 0
     removed: int = 0
     unreadable: int = 0
@@ -56,47 +62,96 @@ class Reconciler:
         return now if self.run_for(_TURN_S) else None
 
     def run_for(self, seconds: float) -> bool:
-        """Compare a folder, and more until the time is up. Returns whether anything is left."""
+        """Compare a folder, and more until the time is up. Returns whether anything is left.
+
+        What an error of the catalog ends is begun again at the next call.
+        """
         until = perf_counter() + seconds
-        while self.left:
-            self._compare(self.left.pop())
-            if not self.left:
+        while not self.finished:
+            if self.left:
+                self._compare(self.left[-1])
+                self.left.pop()
+                if not self.left:
+                    self.unknown.sort(reverse=True)
+            elif self.unknown:
+                self._judge(self.unknown[-1][1])
+                self.unknown.pop()
+            if not self.left and not self.unknown:
                 self._finish()
+                self.finished = True
             elif perf_counter() >= until:
                 return True
         return False
 
     def _compare(self, shard: str) -> None:
-        present = self.spool.shard(shard)
+        try:
+            present = self.spool.shard(shard)
+        except SpoolError as error:
+            self._say_unreadable(f"folder {shard}", str(error))
+            return
         prefix = f"objects/{shard}/"
         known = self.journal.catalog.files.between(prefix, f"objects/{shard}0")
         known.update(path for path in self.of_results if path.startswith(prefix))
-        for path in sorted(known.difference(present)):
-            self._missing(path)
-        for path in present:
-            if path not in known:
-                self._unknown(path)
+        missing = [path for path in sorted(known.difference(present)) if self._is_gone(path)]
+        lost = Counter(uid for path in missing for uid in self._missing(path))
+        self.unknown += [(self._time_of(path), path) for path in present if path not in known]
+        self.lost += lost
 
-    def _missing(self, path: str) -> None:
-        if self.spool.look(path) is not None:
-            return  # stored after the folder was listed
-        for series_uid in self.journal.catalog.files.series_of(path):  # none, if removed since
-            self.lost[series_uid] += 1
+    def _is_gone(self, path: str) -> bool:
+        """Not if it was stored after the folder was listed."""
+        try:
+            return self.spool.look(path) is None
+        except SpoolError as error:
+            self._say_unreadable(path, str(error))
+            return False
+
+    def _time_of(self, path: str) -> float:
+        try:
+            state = self.spool.look(path)
+        except SpoolError:
+            return 0.0  # said when it is judged
+        return state[1] if state is not None else 0.0
+
+    def _missing(self, path: str) -> set[str]:
+        """The Series that lack the file; a result is another matter."""
+        files = self.journal.catalog.files
+        for uid in files.results_at(path):
+            note_lost_result(self.journal, uid, self.clock.now())
+        return files.received_at(path)  # none, if removed since
+
+    def _judge(self, path: str) -> None:
+        """Enter a file, or remove it, or leave it alone; it may have become known meanwhile."""
+        try:
+            self._unknown(path)
+        except SpoolError as error:
+            self._say_unreadable(path, str(error))
 
     def _unknown(self, path: str) -> None:
-        """Enter it, or remove it, or leave it alone; it may have become known meanwhile."""
         state = self.spool.look(path)
-        if state is None or state[1] >= self.before or self.journal.catalog.files.is_known(path):
+        if state is None or self.journal.catalog.files.is_known(path):
             return
+        if not self.alone and self.before <= state[1] <= self.spool.stamp():
+            return  # stored since
         found = look(self.spool, path)
         if isinstance(found, str):
-            self.unreadable += 1
-            if self.unreadable <= _LINES_MAX:
-                _log.warning("%s in the spool is not known, and left alone: %s", path, found)
+            self._say_unreadable(path, f"it is not known, and left alone: {found}")
         elif found.ours and self._is_made_again(found):
-            self.removed += self.spool.remove_older(path, self.before)
+            self._remove(path)
         else:
             self._enter(found)
+
+    def _say_unreadable(self, path: str, why: str) -> None:
+        self.unreadable += 1
+        if self.unreadable <= _LINES_MAX:
+            _log.warning("%s in the spool: %s", path, why)
+
+    def _remove(self, path: str) -> None:
+        """Never one that is just being made."""
+        if self.alone:
+            self.spool.remove(path)
+            self.removed += 1
+        elif self.spool.stamp() >= self.before:  # else the clock was set: no time tells anything
+            self.removed += self.spool.remove_older(path, self.before)
 
     def _is_made_again(self, found: Found) -> bool:
         """Whether it is the result of a step that is known here."""
@@ -115,17 +170,18 @@ class Reconciler:
     def _enter(self, found: Found) -> None:
         """As an arrival over the association that brought the rest of its Series."""
         now = self.clock.now()
-        self.entered += 1
-        if self._is_restored(found):
+        restored_to = self.journal.catalog.files.awaited_by(found.uid, found.sha256)
+        if restored_to:  # it came again before the node died
             restored = InstanceRestored(
                 at=now,
                 sop_instance_uid=found.uid,
-                series_uid=found.series_uid,
+                series_uid=restored_to,
                 sha256=found.sha256,
                 path=found.path,
                 judge_at=now,
             )
             self.journal.commit(restored)
+            self.entered += 1
             return
         events: list[e.Event] = []
         associations = self.journal.catalog.views.associations(found.series_uid)
@@ -133,14 +189,11 @@ class Reconciler:
             number = associations[-1].number
         else:
             number, events = self._nobodys(now)
-        arrived = e.InstanceArrived(at=now, instance=found.instance(number), judge_at=now)
+        instance = found.instance(number, min(found.stored_at, now))  # the clock may have been set
+        arrived = e.InstanceArrived(at=now, instance=instance, judge_at=now)
         self.journal.commit(*events, arrived)
+        self.entered += 1
         self.association = number if not associations else self.association
-
-    def _is_restored(self, found: Found) -> bool:
-        """Whether it is known, and its file was removed: it came again before the node died."""
-        known = self.journal.catalog.views.instance(found.uid)
-        return known is not None and not known.path and known.sha256 == found.sha256
 
     def _nobodys(self, now: float) -> tuple[int, list[e.Event]]:
         """The association of files whose sender is not known: one for each start that finds any.
@@ -161,35 +214,25 @@ class Reconciler:
             _log.warning("%d files of the spool were not in the catalog: entered", self.entered)
         if self.removed:
             _log.info("%d results of unfinished work were removed from the spool", self.removed)
-        for number, (series_uid, count) in enumerate(sorted(self.lost.items())):
-            if number < _LINES_MAX:
-                _log.critical("%s %s of series %s", LOST, _files(count), series_uid)
-            self._hold(series_uid, count)
-        if len(self.lost) > _LINES_MAX:
-            _log.critical("%s files of %d series in all", LOST, len(self.lost))
-
-    def _hold(self, series_uid: str, count: int) -> None:
-        series = self.journal.catalog.views.series(series_uid)
-        if series is None or series.state is SeriesState.HELD:
-            return
-        reason = (
-            f"{LOST} {_files(count)} of it: restore them, or have the images sent again, "
-            f"then dicom-node release {series_uid}"
-        )
-        self.journal.commit(e.SeriesHeld(at=self.clock.now(), series_uid=series_uid, reason=reason))
+        if self.unreadable > _LINES_MAX:
+            _log.warning("%d files of the spool cannot be read, or are unknown", self.unreadable)
+        hold_lacking(self.journal, self.lost, self.clock.now())
 
 
-def reconcile(spool: Spool, journal: Journal, clock: Clock) -> Reconciler:
+def reconcile(
+    spool: Spool, journal: Journal, clock: Clock, seconds: float = _AT_ONCE_S
+) -> Reconciler:
     """Sweep temporaries, and compare what can be compared in a moment; the rest is left.
 
-    Raises SpoolError if the spool is empty and the catalog is not: its disk is not mounted.
+    To be called while nobody stores anything. Raises SpoolError if the spool is empty and the
+    catalog is not: its disk is not mounted.
     """
     before = spool.stamp()
     swept = spool.sweep()
     if swept:
         _log.info("%d unfinished files were removed from the spool", swept)
     files = journal.catalog.files
-    if files.any() and not any(True for _ in spool.files()):
+    if files.any() and _is_empty(spool):
         raise SpoolError(
             f"the catalog knows objects, and {spool.root} holds none: is its disk mounted?"
         )
@@ -200,10 +243,15 @@ def reconcile(spool: Spool, journal: Journal, clock: Clock) -> Reconciler:
         before=before,
         left=spool.shards(),
         of_results=frozenset(files.of_results()),
+        alone=True,
     )
-    reconciler.run_for(_AT_ONCE_S)
+    reconciler.run_for(seconds)
+    reconciler.alone = False
     return reconciler
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+def _is_empty(spool: Spool) -> bool:
+    """Not if a folder cannot be looked into: that is another trouble."""
+    with contextlib.suppress(SpoolError):
+        return not any(True for _ in spool.files())
+    return False

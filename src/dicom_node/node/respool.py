@@ -11,6 +11,7 @@ from dicom_node.catalog import Catalog
 from dicom_node.catalog.refold import salvage
 from dicom_node.decide.routing import Sender, resolve_sender
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain.records import Peer, Result, Series
 from dicom_node.domain.states import SeriesState
 from dicom_node.node.adopt import Found, look
@@ -25,7 +26,8 @@ _DAY_S = 86400.0
 
 @dataclass(slots=True, kw_only=True)
 class Rested:
-    """due: Series that are judged again at the next start. resting: those that are not.
+    """due: Series that are judged again at the next start. resting: those that are not. held: those
+    that wait for an operator, as they did before.
 
     strangers: instances without a known sender. unreadable: paths of files that hold no object.
     """
@@ -35,17 +37,25 @@ class Rested:
     results: int = 0
     due: int = 0
     resting: int = 0
+    held: int = 0
     strangers: int = 0
     unreadable: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Remains:
-    """What a damaged catalog still tells: by SHA-256 of the file, and by number."""
+    """What a damaged catalog still tells: by SHA-256 of the file, by number, and by Series.
+
+    asked: for what promise, by Transaction UID and peer. reported: those that were answered.
+    """
 
     arrivals: dict[str, tuple[int, float]] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
     opened: dict[int, e.AssociationOpened] = field(default_factory=dict)
+    held: dict[str, e.SeriesHeld] = field(default_factory=dict)
+    promised: dict[str, k.SeriesPromised] = field(default_factory=dict)
+    asked: dict[tuple[str, str], k.CommitmentAsked] = field(default_factory=dict)
+    reported: set[tuple[str, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +74,7 @@ class FromSpool:
     def run(self, old: Path | None) -> Rested:
         """old: a damaged catalog whose readable events help; None if there is none."""
         remains = _remains(old)
-        files = self._listed()
+        files = self._listed(remains)
         ours: list[Found] = []
         for batch in self._batches(files, remains, ours):
             self._commit(batch)
@@ -74,18 +84,23 @@ class FromSpool:
         self.rested.results = entered.count
         for association, at in sorted(self.last_at.items()):
             self.catalog.commit(e.AssociationEnded(at=at, number=association, how=REBUILT))
-        self._judge()
+        self._judge(remains)
+        self._keep_word(remains)
         return self.rested
 
-    def _listed(self) -> list[tuple[float, str]]:
-        """Every file, the oldest first: of two with one UID the first becomes the instance."""
+    def _listed(self, remains: _Remains) -> list[tuple[float, str]]:
+        """Every file, the first first: of two with one UID that one becomes the instance.
+
+        When it came is known best to an old catalog; else the time of the file tells.
+        """
         files: list[tuple[float, str]] = []
         shards = self.spool.shards()
         for number, shard in enumerate(shards, 1):
             for path in self.spool.shard(shard):
                 state = self.spool.look(path)
                 if state is not None:
-                    files.append((state[1], path))
+                    _, at = remains.arrivals.get(self.spool.sha256(path), (0, state[1]))
+                    files.append((at, path))
             self.progress("folders", number, len(shards))
         files.sort()
         return files
@@ -139,7 +154,7 @@ class FromSpool:
     def _is_due(self, series: Series) -> bool:
         return series.last_at >= self.now - self.since_s
 
-    def _judge(self) -> None:
+    def _judge(self, remains: _Remains) -> None:
         """Recent Series are left to the next start; of the others nothing is scheduled."""
         uids = self.catalog.files.series_uids()
         batch: list[e.Event] = []
@@ -148,7 +163,7 @@ class FromSpool:
             if series is None:
                 continue
             if self._is_due(series):
-                self.rested.due += 1
+                self.rested.due += uid not in remains.held
             else:
                 self.rested.resting += 1
                 batch += self._resting(series)
@@ -157,6 +172,17 @@ class FromSpool:
                 batch = []
             self.progress("series", number, len(uids))
         self.catalog.commit(*batch)
+
+    def _keep_word(self, remains: _Remains) -> None:
+        """What was held stays held, what was promised is kept, and what was asked is answered."""
+        known = self.catalog.files.series_uids()
+        held = [remains.held[uid] for uid in known if uid in remains.held]
+        self.rested.held = len(held)
+        promised = [remains.promised[uid] for uid in known if uid in remains.promised]
+        asked = [event for key, event in remains.asked.items() if key not in remains.reported]
+        events: list[e.Event] = [*held, *promised, *asked]
+        for start in range(0, len(events), _BATCH):
+            self.catalog.commit(*events[start : start + _BATCH])
 
     def _resting(self, series: Series) -> list[e.Event]:
         reason = (
@@ -198,4 +224,30 @@ def _remains(old: Path | None) -> _Remains:
                 found.arrivals.setdefault(i.sha256, (i.association, i.received_at))
             case e.ResultStored(result=result):
                 found.results.setdefault(result.sha256, result)
+            case e.SeriesHeld() | e.SeriesReleased() | k.SeriesPromised():
+                _remember_word(found, event)
+            case k.CommitmentAsked() | k.CommitmentReportEnded():
+                _remember_asked(found, event)
     return found
+
+
+def _remember_word(
+    found: _Remains, event: e.SeriesHeld | e.SeriesReleased | k.SeriesPromised
+) -> None:
+    match event:
+        case e.SeriesHeld():
+            found.held.setdefault(event.series_uid, event)
+        case e.SeriesReleased():
+            found.held.pop(event.series_uid, None)
+        case k.SeriesPromised():
+            found.promised[event.series_uid] = event
+
+
+def _remember_asked(found: _Remains, event: k.CommitmentAsked | k.CommitmentReportEnded) -> None:
+    key = event.transaction_uid, event.peer
+    if isinstance(event, k.CommitmentAsked):
+        found.asked[key] = event
+    elif event.due_at is None:
+        found.reported.add(key)
+    else:  # asked for it again
+        found.reported.discard(key)

@@ -100,7 +100,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
     )
     watched = watching(clock, supervisor.run_due)
     threads.append(_thread(bells.SUPERVISE, watched, bell, clock, stop))
-    if reconciler.left:
+    if not reconciler.finished:
         threads.append(_thread(bells.RECONCILE, reconciler.run_due, bell, clock, stop))
     for thread in threads:
         thread.start()

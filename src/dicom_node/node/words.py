@@ -225,6 +225,8 @@ def _of_keeping(event: e.Event, names: Names, outcome: str) -> str:  # noqa: PLR
             return f"{counted(event.files, 'file')} of the Series removed from the disk"
         case k.InstanceRestored():
             return f"instance {event.sop_instance_uid} came again, after its file was removed"
+        case k.ResultLost():
+            return f"the file of result {event.sop_instance_uid} is lost{_because(event.reason)}"
         case k.PressureChanged():
             return f"the node is {event.level} to senders{_because(event.reason)}"
     return ""
@@ -248,7 +250,7 @@ def is_well(event: e.Event) -> bool:
             return event.level == "open"
         case (
             e.AssociationRejected() | e.InstanceRefused() | e.SeriesHeld() | e.StepCanceled()
-            | e.StepFailed()
+            | e.StepFailed() | k.ResultLost()
         ):  # fmt: skip
             return False
     return True

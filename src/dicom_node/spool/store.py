@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.domain.errors import SpoolError
@@ -28,11 +28,15 @@ _RELATIVE = re.compile(r"objects/([0-9a-f]{2})/(\1[0-9a-f]{62})\.dcm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A durable file: its path relative to the spool's root, its size in bytes, its SHA-256."""
+    """A durable file: its path relative to the spool's root, its size in bytes, its SHA-256.
+
+    fresh: whether there was none with these bytes before.
+    """
 
     path: str
     size: int
     sha256: str
+    fresh: bool = field(default=True, compare=False)
 
 
 class Incoming:
@@ -76,17 +80,23 @@ class Incoming:
             self.size += written
             rest = rest[written:]
 
+    @property
+    def relative(self) -> str:
+        """Where it will lie, if nothing more is written."""
+        digest = self._digest.hexdigest()
+        return f"objects/{digest[:2]}/{digest}.dcm"
+
     def commit(self) -> Stored:
         """Make the object durable under its final name; raises SpoolError and leaves nothing."""
-        digest = self._digest.hexdigest()
-        relative = f"objects/{digest[:2]}/{digest}.dcm"
+        relative = self.relative
         try:
             with self._spool.faults("make an object durable"):
                 self._spool.disk.sync(self._descriptor)
-                self._spool.place(self.path, relative)
+                fresh = self._spool.place(self.path, relative)
         finally:
             self.abort()
-        return Stored(path=relative, size=self.size, sha256=digest)
+        digest = self._digest.hexdigest()
+        return Stored(path=relative, size=self.size, sha256=digest, fresh=fresh)
 
     def abort(self) -> None:
         """Forget the object; does nothing after commit() or a former abort()."""
@@ -206,13 +216,15 @@ class Spool:
                 path.unlink(missing_ok=True)
 
     def remove_older(self, relative: str, before: float) -> bool:
-        """As remove(), unless the object was stored (again) at `before` or later."""
+        """As remove(), unless the object was stored, or stored again, at `before` or later."""
         path = self.path(relative)
         with self.faults("remove an object"), _locked(path.parent):
             try:
-                if path.stat().st_mtime >= before:
-                    return False
+                state = path.stat()
             except FileNotFoundError:
+                return False
+            # stored again, it keeps its time; that of its last change nobody can set
+            if max(state.st_mtime, state.st_ctime) >= before:
                 return False
             path.unlink()
             self.disk.sync_folder(path.parent)
@@ -253,15 +265,19 @@ class Spool:
             state = os.statvfs(self.root)
         return state.f_bavail * state.f_frsize
 
-    def place(self, temporary: Path, relative: str) -> None:
-        """Give a synced temporary its final name, durably; raises OSError.
+    def place(self, temporary: Path, relative: str) -> bool:
+        """Give a synced temporary its final name, durably; whether the name is new; raises OSError.
 
         The folder is locked, so that whoever fails takes back only a name that nobody else has
-        been told of.
+        been told of. What comes again takes the place of what came first, which may have suffered,
+        and keeps its time: that says which of two objects with one UID was here first.
         """
         target = self.root / relative
         with _locked(target.parent):
-            known = target.exists()
+            first_at = _stored_at(target)
+            known = first_at is not None
+            if first_at is not None:
+                os.utime(temporary, ns=(first_at, first_at))
             self.disk.rename(temporary, target)
             try:
                 self.disk.sync_folder(target.parent)
@@ -269,6 +285,7 @@ class Spool:
                 if not known:
                     target.unlink(missing_ok=True)
                 raise
+        return not known
 
     @contextmanager
     def faults(self, doing: str) -> Iterator[None]:
@@ -298,6 +315,14 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _stored_at(path: Path) -> int | None:
+    """The time of a file in nanoseconds, None if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _unlink_if_dead(path: Path) -> bool:

@@ -10,7 +10,8 @@ import pytest
 from dicom_node.catalog import Catalog, replace
 from dicom_node.catalog import integrity as looking
 from dicom_node.catalog.damage import found_damage, mark_of
-from dicom_node.catalog.refold import differences, refold, salvage
+from dicom_node.catalog.refold import Unfoldable, differences, refold, salvage
+from dicom_node.catalog.schema import connect
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogDamaged, CatalogError
 from dicom_node.domain.records import Instance
@@ -281,6 +282,37 @@ def test_events_on_a_damaged_page_do_not_make_a_catalog_but_the_others_are_salva
     assert 250 < len(found) < 301
     assert opened() in found
     assert an_arrival(300) in found
+
+
+def test_that_there_is_no_room_for_the_new_catalog_says_nothing_of_the_events(
+    tmp_path, monkeypatch
+):
+    path = filled(tmp_path / "catalog.db", 300)
+
+    def connected(path):
+        db = connect(path)
+        db.execute("PRAGMA max_page_count = 60")
+        return db
+
+    monkeypatch.setattr("dicom_node.catalog.refold.connect", connected)
+    with pytest.raises(CatalogError, match="the disk is full") as refused:
+        refold(path, tmp_path / "again.db", nothing)
+    assert refused.value.full
+    with pytest.raises(CatalogError, match="the disk is full") as refused:
+        differences(path, tmp_path / "scratch.db", nothing)
+    assert not isinstance(refused.value, Unfoldable)
+
+
+def test_that_somebody_has_locked_the_catalog_says_nothing_of_its_events(tmp_path, monkeypatch):
+    path = filled(tmp_path / "catalog.db", 3)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr("dicom_node.catalog.integrity.WAIT_S", 0.01)
+    with pytest.raises(CatalogError, match="locked"):
+        refold(path, tmp_path / "again.db", nothing)
+    other.close()
+    assert refold(path, tmp_path / "again.db", nothing)
 
 
 def test_of_rubbish_nothing_is_salvaged(tmp_path):

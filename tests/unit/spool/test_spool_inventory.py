@@ -19,6 +19,14 @@ def aged(spool, relative, at):
     os.utime(spool.path(relative), (at, at))
 
 
+def a_later_stamp(spool, relative):
+    """The clock of a file system goes in steps of some milliseconds."""
+    changed = spool.path(relative).stat().st_ctime
+    while (stamp := spool.stamp()) <= changed:
+        pass
+    return stamp
+
+
 def test_every_file_is_in_one_folder_and_what_is_no_object_is_in_none(spool):
     stored = sorted(spool.put(bytes([n])).path for n in range(50))
     (spool.root / "objects" / "aa" / "notes.txt").write_text("left by somebody")
@@ -61,9 +69,20 @@ def test_only_what_is_older_is_removed_and_the_same_bytes_stored_again_are_not(s
     old, again = spool.put(b"old").path, spool.put(b"again").path
     for path in (old, again):
         aged(spool, path, 1_700_000_000.0)
-    stamp = spool.stamp()
+    stamp = a_later_stamp(spool, old)
     spool.put(b"again")
     assert spool.remove_older(old, stamp)
     assert not spool.remove_older(old, stamp), "it is gone"
     assert not spool.remove_older(again, stamp)
     assert list(spool.files()) == [again]
+
+
+def test_what_comes_again_keeps_the_time_of_the_first_and_heals_it(spool):
+    stored = spool.put(b"an object")
+    aged(spool, stored.path, 1_700_000_000.0)
+    spool.path(stored.path).write_bytes(b"an objecT")
+    aged(spool, stored.path, 1_700_000_000.0)
+    again = spool.put(b"an object")
+    assert (stored.fresh, again.fresh) == (True, False)
+    assert spool.look(stored.path) == (9, 1_700_000_000.0)
+    assert spool.is_intact(stored.path)
