@@ -35,20 +35,38 @@ class Pressure:
 
 
 _MIB = 1024 * 1024
+_ROOM_BYTES = 64 * _MIB
 
 
-def judge(limits: Limits, free_bytes: int, backlog: int, *, reserve_used: bool = False) -> Pressure:
-    """reserve_used: what was kept aside for the catalog is being used up."""
+def judge(
+    limits: Limits,
+    free_bytes: int,
+    backlog: int,
+    *,
+    reserve_used: bool = False,
+    before: Level = Level.OPEN,
+) -> Pressure:
+    """reserve_used: what was kept aside for the catalog is being used up.
+
+    before: the level so far; it gets better only some way beyond its limit, so that a disk that is
+    filled to the limit and emptied below it does not change it with every object.
+    """
     free = f"{free_bytes // _MIB} MiB are free on the disk"
-    if free_bytes < limits.stop_free_bytes:
-        need = limits.stop_free_bytes // _MIB
+    stop_bytes = _beyond(limits.stop_free_bytes, before is Level.CLOSED)
+    if free_bytes < stop_bytes:
+        need = stop_bytes // _MIB
         return Pressure(level=Level.CLOSED, reason=f"{free}, and associations need {need} MiB")
     if reserve_used:
         return Pressure(level=Level.CLOSED, reason=f"the disk was full: {free}")
     if limits.max_backlog and backlog >= limits.max_backlog:
         reason = f"{backlog} steps wait, and at most {limits.max_backlog} may"
         return Pressure(level=Level.CLOSED, reason=reason)
-    if free_bytes < limits.min_free_bytes:
+    if free_bytes < _beyond(limits.min_free_bytes, before is Level.REFUSING):
         need = limits.min_free_bytes // _MIB
-        return Pressure(level=Level.REFUSING, reason=f"{free}, and objects need {need} MiB")
+        return Pressure(level=Level.REFUSING, reason=f"{free}: below {need} objects are refused")
     return Pressure(level=Level.OPEN)
+
+
+def _beyond(limit_bytes: int, below: bool) -> int:
+    """The limit; for what is below it, how much there must be to be above it again."""
+    return limit_bytes + min(_ROOM_BYTES, limit_bytes // 10) if below else limit_bytes

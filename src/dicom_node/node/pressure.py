@@ -94,7 +94,7 @@ class Gauge:
             before = self._last[0][1] if self._last else Pressure(level=Level.OPEN)
             found = before
             with contextlib.suppress(SpoolError, CatalogError):
-                found = self._judged()
+                found = self._judged(before.level)
             self._last[:] = [(now, found)]
         if found.level is not before.level:
             with contextlib.suppress(CatalogError):  # on a full disk
@@ -107,8 +107,12 @@ class Gauge:
         """Whether nobody is let in who wants to store."""
         return self.look().level is Level.CLOSED
 
-    def _judged(self) -> Pressure:
+    def _judged(self, before: Level) -> Pressure:
         backlog = self.journal.catalog.keeping.waiting_steps() if self.limits.max_backlog else 0
         return pressure.judge(
-            self.limits, self.free_bytes(), backlog, reserve_used=self.reserve.used
+            self.limits,
+            self.free_bytes(),
+            backlog,
+            reserve_used=self.reserve.used,
+            before=before,
         )

@@ -29,6 +29,23 @@ def test_the_level(free_mib, backlog, used, level):
     assert bool(found.reason) is (level is not Level.OPEN)
 
 
+@pytest.mark.parametrize(
+    ("free_mib", "before", "level"),
+    [
+        (199, Level.OPEN, Level.REFUSING),
+        (200, Level.REFUSING, Level.REFUSING),
+        (219, Level.REFUSING, Level.REFUSING),
+        (220, Level.REFUSING, Level.OPEN),
+        (99, Level.REFUSING, Level.CLOSED),
+        (109, Level.CLOSED, Level.CLOSED),
+        (110, Level.CLOSED, Level.REFUSING),
+        (205, Level.CLOSED, Level.OPEN),
+    ],
+)
+def test_it_gets_better_only_some_way_beyond_the_limit(free_mib, before, level):
+    assert judge(LIMITS, free_mib * MIB, 0, before=before).level is level
+
+
 def test_without_a_limit_any_number_of_steps_may_wait():
     limits = Limits(min_free_bytes=0, stop_free_bytes=0)
     assert judge(limits, 0, 10**9).level is Level.OPEN
