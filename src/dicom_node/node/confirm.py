@@ -28,6 +28,7 @@ from dicom_node.domain.states import DeliveryState
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
+from dicom_node.node.stage import AFTER_ERROR_S
 
 _log = logging.getLogger("dicom_node")
 
@@ -136,10 +137,13 @@ class Confirmer:
             for name, peer in self.peers.items()
             if name not in busy and confirmation.ways(peer.offers)
         ]
+        stuck = False
         for name in free:
             if keeping.unproven([name], now, 1):
                 pairs = keeping.unproven([name], now + _BATCH_S, BATCH_MAX)
-                self.lanes.start(name, partial(self._ask, self.peers[name], pairs))
+                stuck |= not self.lanes.start(name, partial(self._ask, self.peers[name], pairs))
+        if stuck:  # there is no thread: what is due stays due
+            return now + AFTER_ERROR_S
         waiting = [name for name in free if name not in self.lanes.busy()]
         return keeping.next_proof_due(waiting)  # a lane rings when it is free
 

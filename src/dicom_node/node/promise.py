@@ -6,6 +6,7 @@ retention does not touch what was promised.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,14 +31,17 @@ from dicom_node.dimse.status import (
     SUCCESS,
 )
 from dicom_node.domain import keeping as k
-from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.errors import CatalogError, SpoolError
 from dicom_node.domain.records import Peer
 from dicom_node.domain.states import DeliveryState
 from dicom_node.node.clock import Clock
 from dicom_node.node.confirm import Reports
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
+from dicom_node.node.stage import attempt
 from dicom_node.spool.store import Spool
+
+_log = logging.getLogger("dicom_node")
 
 CLASS_CONFLICT = 0x0119  # PS3.3 §C.14.1.1
 
@@ -130,18 +134,25 @@ class Promiser:
         self.lanes.finish(seconds)
 
     def _answer(self, name: str, promises: Sequence[Promise]) -> None:
+        """Each for itself: what goes wrong with one is tried again later, and the others go on."""
+        failed = retry.Attempt(status=None, detail="an error of the node itself: see its log")
         for promise in promises:
-            judged = promise.judged or self._judged(promise.asked)
-            peer = self.peers.get(name)
-            if peer is None:
-                self._ended(promise, _nobody(name))
-                continue
-            outcome = self.report(peer, report_of(promise.asked, judged))
-            # a rejection may be mended on the other side: only a status is the last word
-            self._ended(promise, retry.Attempt(status=outcome.status, detail=outcome.detail))
+            self._ended(
+                promise, attempt(f"report to {name}", partial(self._told, name, promise), failed)
+            )
+
+    def _told(self, name: str, promise: Promise) -> retry.Attempt:
+        """Judge and report it, and what came of that. Raises NodeError."""
+        judged = promise.judged or self._judged(promise.asked)
+        peer = self.peers.get(name)
+        if peer is None:
+            return _nobody(name)
+        outcome = self.report(peer, report_of(promise.asked, judged))
+        # a rejection may be mended on the other side: only a status is the last word
+        return retry.Attempt(status=outcome.status, detail=outcome.detail)
 
     def _judged(self, asked: k.CommitmentAsked) -> k.CommitmentJudged:
-        """Look at every instance, and record what is promised. Raises SpoolError, CatalogError."""
+        """Look at every instance, and record what is promised. Raises CatalogError."""
         failed: dict[str, list[str]] = {}
         promised: dict[str, int] = {}
         seen: dict[str, int] = {}
@@ -187,12 +198,15 @@ class Promiser:
             return "", CLASS_CONFLICT
         if stored.conflicts:  # which of them the peer means is not known
             return "", PROCESSING_FAILURE
-        there = self.spool.look(stored.path) if stored.path else None
-        if there is None or there[0] != stored.size:
-            return "", NO_SUCH_INSTANCE
-        if self.digest and not self.spool.is_intact(stored.path):
-            return "", PROCESSING_FAILURE
-        return stored.series_uid, None
+        try:
+            there = self.spool.look(stored.path) if stored.path else None
+            if there is None or there[0] != stored.size:
+                return "", NO_SUCH_INSTANCE
+            intact = not self.digest or self.spool.is_intact(stored.path)
+        except SpoolError as error:
+            _log.error("instance %s is not promised: %s", uid, error)
+            intact = False
+        return (stored.series_uid, None) if intact else ("", PROCESSING_FAILURE)
 
     def _ended(self, promise: Promise, attempt: retry.Attempt) -> None:
         now = self.clock.now()

@@ -18,8 +18,8 @@ from dicom_node.dimse.contract import (
 from dicom_node.dimse.scu import Asked, Outcome, Phase, StoreOutcome
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
-from dicom_node.domain.errors import PeerError
-from dicom_node.domain.records import Delivery, Peer, Result
+from dicom_node.domain.errors import PeerError, SpoolError
+from dicom_node.domain.records import Delivery, Instance, Peer, Result
 from dicom_node.domain.states import DeliveryState
 from dicom_node.node import bell as bells
 from dicom_node.node.clock import SystemClock
@@ -27,6 +27,7 @@ from dicom_node.node.confirm import Confirmer, Reports
 from dicom_node.node.deliver import Deliverer, nothing_instead
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
+from dicom_node.node.promise import Promiser
 from dicom_node.spool.store import Spool
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -218,11 +219,16 @@ def test_the_same_object_again_is_no_failure(node):
         (taking(None, Phase.NO_CONTEXT), True),
         (taking(0x0122), True),
         (taking(0xA900), True),
+        (taking(0xC001), True),
         (taking(0xA700), False),  # it will be tried again
+        (taking(0x0124), False),  # a person has to mend that, and then it goes
         (taking(None, Phase.OBJECT), False),  # nothing of the peer's
         (taking(None, Phase.REJECT, rejection=Rejection(result=1, source=1, reason=3)), False),
     ],
-    ids=["no context", "no such class", "no match", "no room", "no object", "rejected"],
+    ids=[
+        *("no context", "no such class", "no match", "not understood", "no room"),
+        *("not authorised", "no object", "rejected"),
+    ],
 )
 def test_where_a_kind_is_refused_for_good_another_may_be_made_instead(node, send, made):
     delivery = node.owe(1)
@@ -359,3 +365,114 @@ def test_a_report_on_what_is_sent_again_meanwhile_changes_nothing(node):
     assert node.states(delivery) == [S.QUEUED]
     told = node.catalog.views.events_about(report.transaction_uid)
     assert [type(event) for _, event in told] == [k.CommitmentRequested, k.CommitmentReported]
+
+
+def test_a_late_report_does_not_refute_what_was_sent_since(node):
+    (delivery,) = node.sent(1)
+    peer = accepted()
+    reports = node.confirm(peer.ask)
+    node.journal.commit(e.DeliveryReset(at=node.clock.now(), delivery_id=delivery))
+    node.deliver(taking(0))
+    report = CommitmentReport(
+        transaction_uid=peer.asked[0].transaction_uid,
+        committed=(),
+        failed=(FailedReference(SEG, "2.25.1", 0x0112),),
+        sender_ae="PACS",
+    )
+    assert reports.take(report).status == 0
+    assert node.states(delivery) == [S.SENT]
+
+
+def test_without_a_thread_to_ask_in_nothing_is_tried_without_pause(node, monkeypatch):
+    node.sent(1)
+
+    def none_left(_self):
+        raise RuntimeError("can't start new thread")
+
+    confirmer = Confirmer(
+        peers=node.peers,
+        policy=confirmation.Policy(back_off=retry.Policy()),
+        journal=node.journal,
+        clock=node.clock,
+        reports=Reports(
+            peers=node.peers,
+            policy=confirmation.Policy(back_off=retry.Policy()),
+            journal=node.journal,
+            clock=node.clock,
+        ),
+        ask=lambda *_: pytest.fail("not to be asked"),
+        listing=lambda *_: pytest.fail("not to be asked"),
+        lanes=node.lanes(),
+    )
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    now = node.clock.now() + 1000
+    assert confirmer.run_due(now) > now
+
+
+# --- promises
+
+
+@pytest.mark.parametrize("error", [SpoolError("Input/output error"), LookupError("whatever")])
+def test_what_cannot_be_read_of_one_promise_does_not_keep_the_others_waiting(
+    node, error, monkeypatch
+):
+    now = node.clock.now()
+    opened = e.AssociationOpened(at=now, number=1, calling_ae="P", called_ae="N", address="")
+    node.journal.commit(opened)
+    for number in (1, 2):
+        stored = node.spool.put(b"image %d" % number)
+        instance = Instance(
+            sop_instance_uid=f"1.2.9.{number}",
+            sop_class_uid="1.2.3",
+            transfer_syntax_uid="1.2.840.10008.1.2",
+            study_uid="1.9",
+            series_uid=f"1.8.{number}",
+            path=stored.path,
+            size=stored.size,
+            sha256=stored.sha256,
+            association=1,
+            received_at=now,
+        )
+        node.journal.commit(
+            e.InstanceArrived(at=now, instance=instance, judge_at=now),
+            k.CommitmentAsked(
+                at=now + number,
+                transaction_uid=f"1.7.{number}",
+                peer="pacs",
+                references={"1.2.3": (instance.sop_instance_uid,)},
+            ),
+        )
+    bad, intact = node.catalog.views.instance("1.2.9.1").path, node.spool.is_intact
+
+    def is_intact(path):
+        if path == bad:
+            raise error
+        return intact(path)
+
+    monkeypatch.setattr(node.spool, "is_intact", is_intact)
+    told = {}
+
+    def report(_peer, what):
+        told[what.transaction_uid] = [one.reason for one in what.failed]
+        return Outcome(phase=Phase.STATUS, status=0)
+
+    promiser = Promiser(
+        peers=node.peers,
+        policy=retry.Policy(jitter=0.0),
+        digest=True,
+        spool=node.spool,
+        journal=node.journal,
+        clock=node.clock,
+        report=report,
+        lanes=node.lanes(),
+    )
+    promiser.run_due(now + 10)
+    promiser.finish(30.0)
+    due = node.catalog.keeping.promises_due(now + 1e9)
+    if isinstance(error, SpoolError):
+        assert told == {"1.7.1": [0x0110], "1.7.2": []}
+        assert due == []
+    else:
+        assert told == {"1.7.2": []}
+        assert [(p.asked.transaction_uid, p.attempt) for p in due] == [("1.7.1", 1)]
+        assert due[0].due_at > now + 1, "later"
