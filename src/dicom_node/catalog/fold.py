@@ -309,19 +309,26 @@ def _result_stored(db: sqlite3.Connection, event: e.ResultStored, number: int) -
 
 
 def _delivery_queued(db: sqlite3.Connection, event: e.DeliveryQueued, number: int) -> None:
+    """Owed already, it stays as it is; withdrawn, it is owed again, unless a newer one is there."""
     del number
     d = event.delivery
     db.execute(
         "INSERT INTO delivery (result_uid, destination, state, attempt, created_at, due_at, reason)"
-        " VALUES (?, ?, ?, 0, ?, ?, '') ON CONFLICT (result_uid, destination) DO NOTHING",
-        (d.result_uid, d.destination, DeliveryState.QUEUED, event.at, d.due_at),
-    )
+        " VALUES (?1, ?2, ?3, 0, ?4, ?5, '') ON CONFLICT (result_uid, destination) DO UPDATE SET "
+        "state = ?3, attempt = 0, returns = 0, created_at = ?4, due_at = ?5, reason = '' "
+        "WHERE state = ?6 AND replaced_by IS NULL",
+        (
+            d.result_uid, d.destination, DeliveryState.QUEUED, event.at, d.due_at,
+            DeliveryState.WITHDRAWN,
+        ),
+    )  # fmt: skip
 
 
 def _delivery_claimed(db: sqlite3.Connection, event: e.DeliveryClaimed, number: int) -> None:
     del number
     db.execute(
-        "UPDATE delivery SET state = ?, attempt = attempt + 1 WHERE delivery_id = ?",
+        "UPDATE delivery SET state = ?, attempt = attempt + 1, transaction_uid = '' "
+        "WHERE delivery_id = ?",  # what was asked for before says nothing of what is sent now
         (DeliveryState.SENDING, event.delivery_id),
     )
 
@@ -337,17 +344,14 @@ def _delivery_ended(db: sqlite3.Connection, event: e.DeliveryEnded, number: int)
 
 
 def _delivery_reset(db: sqlite3.Connection, event: e.DeliveryReset, number: int) -> None:
-    """Where it was claimed, withdrawn or replaced meanwhile, nothing changes."""
+    """Where it was claimed or replaced meanwhile, nothing changes."""
     del number
     db.execute(
         "UPDATE delivery SET state = ?, due_at = ?, attempt = 0, returns = 0, created_at = ?, "
         "reason = 'asked for by an operator' "
-        "WHERE delivery_id = ? AND state NOT IN (?, ?) AND replaced_by IS NULL",
-        (
-            DeliveryState.QUEUED, _AT_ONCE, event.at, event.delivery_id,
-            DeliveryState.SENDING, DeliveryState.WITHDRAWN,
-        ),
-    )  # fmt: skip
+        "WHERE delivery_id = ? AND state <> ? AND replaced_by IS NULL",
+        (DeliveryState.QUEUED, _AT_ONCE, event.at, event.delivery_id, DeliveryState.SENDING),
+    )
 
 
 _HANDLERS: dict[type, Callable[[sqlite3.Connection, Any, int], str | None]] = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from dicom_node.catalog import codec
+from dicom_node.catalog.supersession import Supersession
 from dicom_node.catalog.views import delivery_of, result_of
 from dicom_node.domain import keeping as k
 from dicom_node.domain.records import Delivery, Result
@@ -48,7 +49,8 @@ class Kept:
     """A Series whose files are here, and all that its removal depends on.
 
     routes: of the steps on what the Series is now. deliveries: (state, destination), of all its
-    results. seen: the number of its newest event.
+    results. untold: who has a result that was replaced, and the newer one, and was not told so.
+    seen: the number of its newest event.
     """
 
     series_uid: str
@@ -58,6 +60,7 @@ class Kept:
     steps: tuple[StepState, ...]
     routes: frozenset[str]
     deliveries: tuple[tuple[DeliveryState, str], ...]
+    untold: frozenset[str]
     seen: int
 
 
@@ -66,6 +69,7 @@ class Keeping:
 
     def __init__(self, rows: Rows) -> None:
         self._rows: Rows = rows
+        self._supersession = Supersession(rows)
 
     # --- proof of delivery
 
@@ -201,10 +205,11 @@ class Keeping:
         uid = row["series_uid"]
         steps = self._rows("SELECT state, revision, route FROM step WHERE series_uid = ?", uid)
         deliveries = self._rows(
-            "SELECT state, destination FROM delivery JOIN result ON sop_instance_uid = result_uid "
-            "WHERE source_series_uid = ?",
+            "SELECT state, destination, replaced_by FROM delivery JOIN result "
+            "ON sop_instance_uid = result_uid WHERE source_series_uid = ?",
             uid,
         )
+        replaced = any(d["replaced_by"] is not None for d in deliveries)
         return Kept(
             series_uid=uid,
             state=SeriesState(row["state"]),
@@ -213,6 +218,7 @@ class Keeping:
             steps=tuple(StepState(step["state"]) for step in steps),
             routes=frozenset(s["route"] for s in steps if s["revision"] == row["revision"]),
             deliveries=tuple((DeliveryState(d["state"]), d["destination"]) for d in deliveries),
+            untold=self._supersession.untold(uid) if replaced else frozenset(),
             seen=row["seen"],
         )
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 
 from dicom_node.catalog.views import result_of
-from dicom_node.decide.supersede import Replaced
+from dicom_node.decide.supersede import DELIVERED, Replaced
 from dicom_node.domain.records import Result
 from dicom_node.domain.states import DeliveryState
 
@@ -17,10 +17,9 @@ _UNSENT = (  # the states as the partial indices of delivery have them
     "SELECT * FROM delivery JOIN result ON sop_instance_uid = result_uid "
     "WHERE delivery.state IN ('QUEUED', 'DEFERRED', 'PARKED', 'DEAD') AND replaced_by IS NOT NULL"
 )
-_ARRIVED = (
+_UNTOLD = (
     "SELECT * FROM delivery JOIN result ON sop_instance_uid = result_uid "
-    "WHERE destination = ? AND replaced_by IS NOT NULL AND rejected_by = '' AND "
-    "delivery.state <> 'WITHDRAWN' AND "
+    "WHERE replaced_by IS NOT NULL AND rejected_by = '' AND delivery.state <> 'WITHDRAWN' AND "
     "delivery.state NOT IN ('QUEUED', 'DEFERRED', 'PARKED', 'DEAD', 'SENDING')"
 )
 _NEWER = (
@@ -39,8 +38,19 @@ class Supersession:
     def open(self, told: Collection[str]) -> list[Replaced]:
         """What is to be withdrawn, or has arrived at one of the peers `told`, who are told then."""
         unsent = self._rows(_UNSENT)
-        arrived = [row for name in sorted(told) for row in self._rows(_ARRIVED, name)]
+        arrived = [
+            row
+            for name in sorted(told)
+            for row in self._rows(f"{_UNTOLD} AND destination = ?", name)
+        ]
         return [self._replaced(row) for row in (*unsent, *arrived)]
+
+    def untold(self, source_series_uid: str) -> frozenset[str]:
+        """The peers that have both a replaced result of a Series and what took its place, and no
+        rejection note yet."""
+        rows = self._rows(f"{_UNTOLD} AND source_series_uid = ?", source_series_uid)
+        found = [self._replaced(row) for row in rows]
+        return frozenset(one.destination for one in found if one.newer & DELIVERED)
 
     def series(self, series_uid: str) -> list[Result]:
         """The results of one Series of ours, by SOP Instance UID."""

@@ -28,7 +28,7 @@ _FAILED = {DeliveryState.PARKED, DeliveryState.DEAD, DeliveryState.DEFERRED}
 _AGAIN = {
     state
     for state, following in DELIVERY_TRANSITIONS.items()
-    if DeliveryState.QUEUED in following and state not in _FAILED
+    if DeliveryState.QUEUED in following and state not in (*_FAILED, DeliveryState.WITHDRAWN)
 }
 _ASKED = "an operator asked for it"
 
@@ -112,8 +112,17 @@ def _of(catalog: Catalog, found: Iterable[Series], wish: Wish) -> Iterator[e.Eve
                 yield from _steps(catalog, series, wish)
         for delivery in _deliveries(catalog, uid):
             wanted = wish.to in (None, delivery.destination)
-            if wanted and (delivery.state in _FAILED or (wish.again and delivery.state in _AGAIN)):
+            if wanted and (delivery.state in _FAILED or (wish.again and _again(catalog, delivery))):
                 yield e.DeliveryReset(at=wish.now, delivery_id=delivery.delivery_id)
+
+
+def _again(catalog: Catalog, delivery: Delivery) -> bool:
+    """What a peer has taken; and what it was not sent, for it got another kind, or its file was
+    gone, and can be sent now."""
+    if delivery.state is not DeliveryState.WITHDRAWN:
+        return delivery.state in _AGAIN
+    result = catalog.views.result(delivery.result_uid)
+    return result is not None and bool(result.path)
 
 
 def _steps(catalog: Catalog, series: Series, wish: Wish) -> Iterator[e.Event]:

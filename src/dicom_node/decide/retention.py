@@ -30,6 +30,7 @@ class Facts:
     """steps: of all revisions. routes: of the steps on what the Series is now.
 
     deliveries: the state of each, and whether its peer offers a proof that could be had.
+    note_due: a peer has a result that was replaced, and is to be told so.
     """
 
     state: SeriesState
@@ -38,6 +39,7 @@ class Facts:
     steps: tuple[StepState, ...] = ()
     routes: frozenset[str] = frozenset()
     deliveries: tuple[tuple[DeliveryState, bool], ...] = ()
+    note_due: bool = False
 
 
 def unsettled(facts: Facts) -> str:
@@ -50,7 +52,7 @@ def unsettled(facts: Facts) -> str:
     for state, offers_proof in facts.deliveries:
         if state not in _PROVEN and (state is not DeliveryState.SENT or offers_proof):
             return f"a delivery is {state}"
-    return ""
+    return "a rejection note is due" if facts.note_due else ""
 
 
 def under_way(facts: Facts) -> bool:

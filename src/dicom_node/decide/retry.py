@@ -59,6 +59,18 @@ def fate_of(attempt: Attempt) -> Fate:
     return Fate.PERSON
 
 
+_OF_ITS_KIND = (  # SOP Class not supported; data set mismatch; cannot understand (PS3.4 §B.2.3)
+    (0x0122, 0x0122),
+    (0xA900, 0xA9FF),
+    (0xC000, 0xCFFF),
+)
+
+
+def kind_refused(status: int) -> bool:
+    """Whether a status says that the peer will not have this kind of object, whoever sends it."""
+    return any(low <= status <= high for low, high in _OF_ITS_KIND)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Next:
     """The delivery's next state; due_at is when it is looked at again."""

@@ -21,7 +21,7 @@ UNSENT = frozenset(
 )
 _ON_THEIR_WAY = frozenset({DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.SENDING})
 
-SUPERSEDED = "superseded before it was sent: a newer result was made, from more images"
+SUPERSEDED = "superseded before it was sent: a newer result was made"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

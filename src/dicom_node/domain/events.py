@@ -236,7 +236,7 @@ class ResultStored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryQueued:
-    """A result is owed to a peer; owed already, it stays as it is."""
+    """A result is owed to a peer; owed already, it stays as it is, unless it was withdrawn."""
 
     at: float
     delivery: Delivery

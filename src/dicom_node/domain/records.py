@@ -183,8 +183,8 @@ class Delivery:
 
     ask, tries, returns: how the peer is asked for proof next ("commit", "query", or "" if it was
     not asked yet), how often it could not be asked, how often it lacked what it was sent.
-    transaction_uid: of the last commitment that it was asked for. replaced_by: the step whose
-    result replaced this one, which is sent no more; None if there is none.
+    transaction_uid: of the last commitment that it was asked for since it was sent. replaced_by:
+    the step whose result took the place of this one.
     """
 
     delivery_id: int

@@ -41,7 +41,7 @@ class DeliveryState(StrEnum):
     DEFERRED = "DEFERRED"  # a transient failure: tried again when due
     PARKED = "PARKED"  # a permanent refusal: a person decides
     DEAD = "DEAD"  # given up after the last attempt
-    WITHDRAWN = "WITHDRAWN"  # superseded before it was sent, or replaced by another kind
+    WITHDRAWN = "WITHDRAWN"  # superseded before it was sent, in another kind, or its file is gone
 
 
 _S, _P, _D = SeriesState, StepState, DeliveryState
@@ -78,5 +78,6 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     _D.DEFERRED: frozenset({_D.SENDING, _D.QUEUED, _D.COMMITTED, _D.DEAD, _D.WITHDRAWN}),
     _D.PARKED: frozenset({_D.QUEUED, _D.COMMITTED, _D.DEAD, _D.WITHDRAWN}),
     _D.DEAD: frozenset({_D.QUEUED, _D.COMMITTED, _D.WITHDRAWN}),
-    _D.WITHDRAWN: frozenset(),
+    # where no newer one took its place: its file is there again, or a person asks for it
+    _D.WITHDRAWN: frozenset({_D.QUEUED}),
 }

@@ -180,7 +180,7 @@ def attempt_of(outcome: StoreOutcome) -> retry.Attempt:
 def will_not_take(outcome: StoreOutcome) -> bool:
     """Whether it is this kind of object that the peer refuses, not us and not all of them."""
     return outcome.phase is Phase.NO_CONTEXT or (
-        outcome.phase is Phase.STATUS and outcome.status != 0
+        outcome.status is not None and retry.kind_refused(outcome.status)
     )
 
 

@@ -96,7 +96,12 @@ class Retainer:
             # segmentation: "NAME, ..."
             routes=frozenset(route.partition(",")[0] for route in kept.routes),
             deliveries=tuple((state, self._proves(to)) for state, to in kept.deliveries),
+            note_due=any(self._is_told(to) for to in kept.untold),
         )
+
+    def _is_told(self, destination: str) -> bool:
+        peer = self.peers.get(destination)
+        return peer is not None and "reject" in peer.offers
 
     def _proves(self, destination: str) -> bool:
         peer = self.peers.get(destination)

@@ -21,6 +21,11 @@ _log = logging.getLogger("dicom_node")
 
 KIND = "rejection"
 _EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+_AGAIN_S = 60.0
+
+
+class _NothingLeft(SpoolError):
+    """No note can be made any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,8 @@ class Superseder:
 
     From the moment that a newer result is in the catalog nobody claims the older one for sending:
     so it does not matter when this runs, and it may run again. given_up: Series of which no note
-    could be made, for the files of their Study are gone.
+    can be made, for the files of their Study are gone. later: until when others wait, of which
+    none could be made.
     """
 
     told: frozenset[str]
@@ -37,6 +43,7 @@ class Superseder:
     spool: Spool
     journal: Journal
     given_up: set[str] = field(default_factory=set)
+    later: dict[str, float] = field(default_factory=dict)
 
     def run_due(self, now: float) -> None:
         """Withdraw and tell what is due; what fails is tried again when this runs again."""
@@ -53,15 +60,20 @@ class Superseder:
         except CatalogError as error:  # one of them changed meanwhile
             _log.debug("what was replaced is withdrawn later: %s", error)
         for note in due.notes:
-            if note.series_uid in self.given_up:
-                continue
-            try:
-                self.journal.commit(*self._told(note, now))
-            except CatalogDamaged:
-                raise
-            except (NodeError, OSError) as error:
-                self.given_up.add(note.series_uid)
-                _log.error("no rejection note for series %s: %s", note.series_uid, error)
+            if note.series_uid not in self.given_up and now >= self.later.get(note.series_uid, now):
+                self._tell(note, now)
+
+    def _tell(self, note: NoteDue, now: float) -> None:
+        try:
+            self.journal.commit(*self._told(note, now))
+        except CatalogDamaged:
+            raise
+        except _NothingLeft as error:
+            self.given_up.add(note.series_uid)
+            _log.error("no rejection note for series %s: %s", note.series_uid, error)
+        except (NodeError, OSError) as error:
+            self.later[note.series_uid] = now + _AGAIN_S
+            _log.error("no rejection note for series %s yet: %s", note.series_uid, error)
 
     def _told(self, note: NoteDue, now: float) -> list[e.Event]:
         """The note, made once; its deliveries; and that each of what it is about has its note."""
@@ -69,7 +81,7 @@ class Superseder:
         step = views.step(note.step_id)
         rejected = self.journal.catalog.supersession.series(note.series_uid)
         if step is None or not rejected:
-            raise SpoolError("what it was about is not known any more")
+            raise _NothingLeft("what it was about is not known any more")
         series_uid, uid = rejection_uids([r.sop_instance_uid for r in rejected])
         events: list[e.Event] = []
         if views.result(uid) is None:
@@ -131,7 +143,7 @@ class Superseder:
         for path in relative:
             if path and self.spool.path(path).is_file():
                 return self.spool.path(path)
-        raise SpoolError("no file of its Study is left")
+        raise _NothingLeft("no file of its Study is left")
 
 
 def _tool(result: Result) -> AlgorithmIdentity:

@@ -38,6 +38,7 @@ KEEP_5 = Policy(keep_s=5 * DAY)
         {"steps": (P.COMPLETED, P.IN_PROGRESS)},
         {"steps": (P.QUARANTINED,)},
         {"deliveries": ((D.SENT, True),)},
+        {"note_due": True},
         *({"deliveries": ((state, False),)} for state in D
           if state not in {D.SENT, D.COMMITTED, D.VERIFIED, D.WITHDRAWN}),
     ],
@@ -117,6 +118,7 @@ any_facts = st.builds(
     steps=st.lists(st.sampled_from(P), max_size=3).map(tuple),
     routes=st.frozensets(st.sampled_from(["a", "b"])),
     deliveries=st.lists(st.tuples(st.sampled_from(D), st.booleans()), max_size=3).map(tuple),
+    note_due=st.booleans(),
 )
 
 
@@ -125,6 +127,7 @@ def test_nothing_goes_that_is_owed_or_promised(facts, policy, short):
     reason = purge(facts, policy, NOW, short=short)
     if reason:
         assert facts.state is S.COMPLETE
+        assert not facts.note_due
         assert not {P.SCHEDULED, P.IN_PROGRESS, P.QUARANTINED} & set(facts.steps)
         for state, offers_proof in facts.deliveries:
             assert state in {D.COMMITTED, D.VERIFIED, D.WITHDRAWN, D.SENT}

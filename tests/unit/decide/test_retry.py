@@ -11,6 +11,7 @@ from dicom_node.decide.retry import (
     Trouble,
     after,
     fate_of,
+    kind_refused,
     step_wait_s,
     wait_s,
 )
@@ -41,6 +42,32 @@ POLICY = Policy(first_s=5, factor=2, max_s=100, give_up_s=1000, jitter=0.5)
 )
 def test_each_status_has_its_fate(status, fate):
     assert fate_of(Attempt(status=status)) is fate
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"),
+    [
+        (0x0000, False),
+        (0x0105, False),
+        (0x0110, False),
+        (0x0117, False),
+        (0x0122, True),
+        (0x0124, False),  # not authorised: that is about us
+        (0x0211, False),
+        (0xA700, False),
+        (0xA8FF, False),
+        (0xA900, True),
+        (0xA9FF, True),
+        (0xAA00, False),
+        (0xB000, False),
+        (0xBFFF, False),
+        (0xC000, True),
+        (0xCFFF, True),
+        (0xD000, False),
+    ],
+)
+def test_which_statuses_are_about_the_kind_of_object(status, refused):
+    assert kind_refused(status) is refused
 
 
 def test_no_answer_is_tried_again_unless_the_peer_said_never():

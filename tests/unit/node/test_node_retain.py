@@ -199,14 +199,14 @@ def test_what_is_not_settled_stays(node, state):
     assert len(node.files()) == (4 if state == "owed" else 3)
 
 
-def a_step(node, uid, *, done, to="pacs"):
+def a_step(node, uid, *, done, to="pacs", route="lungs", name="1", replaces=()):
     """A step on the Series; done: with a result that is owed to a peer."""
     at = node.clock.now()
     step = Step(
         step_id=0,
         series_uid=uid,
         revision=node.series(uid).revision,
-        route="lungs",
+        route=route,
         tool_id="t",
         results=("seg",),
         destinations=(to,),
@@ -215,17 +215,18 @@ def a_step(node, uid, *, done, to="pacs"):
         attempt=0,
         priority=0,
         due_at=at,
+        replaces=replaces,
     )
     node.journal.commit(e.StepScheduled(at=at, step=step))
     if not done:
         return 0
     claimed = node.catalog.claim_step(now=at, lease_s=9, transaction_uid="2.25.5", performer="p")
-    stored = node.spool.put(b"a result of " + uid.encode())
+    stored = node.spool.put(f"result {name} of {uid}".encode())
     result = Result(
-        sop_instance_uid=f"{uid}.1",
+        sop_instance_uid=f"{uid}.{name}",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
         transfer_syntax_uid="1.2.840.10008.1.2.1",
-        series_uid=f"{uid}.2",
+        series_uid=f"{uid}.{name}.2",
         study_uid="1.2",
         step_id=claimed.step_id,
         source_series_uid=uid,
@@ -293,6 +294,53 @@ def test_delete_after_delivery_does_not_wait(tmp_path):
     node.retainer.run_due(node.clock.at)
     assert len(node.files()) == 3, "and what took no such route stays"
     assert node.series(other).purged_at is None
+    node.close()
+
+
+def test_pictures_in_place_of_a_segmentation_are_of_the_route_that_made_it(tmp_path):
+    node = Node(tmp_path, policy=retention.Policy(routes=frozenset({"lungs"})))
+    uid = node.complete(a_series(3))
+    sent(node, a_step(node, uid, done=True))
+    sent(node, a_step(node, uid, done=True, route="lungs, pictures for pacs", name="2"))
+    node.clock.at += 1
+    node.retainer.run_due(node.clock.at)
+    assert node.files() == set()
+    node.close()
+
+
+@pytest.mark.parametrize("offers", [{"store"}, {"store", "reject"}])
+def test_what_a_rejection_note_is_due_for_stays_until_it_is_made(tmp_path, offers):
+    peer = Peer(name="pacs", ae_title="P", host="h", port=1, offers=frozenset(offers))
+    policy = retention.Policy(routes=frozenset({"lungs"}))
+    node = Node(tmp_path, policy=policy, peers=[peer])
+    uid = node.complete(a_series(3))
+    first = a_step(node, uid, done=True)
+    sent(node, first)
+    sent(node, a_step(node, uid, done=True, name="2", replaces=(f"{uid}.1",)))
+    node.clock.at += 1
+    node.retainer.run_due(node.clock.at)
+    assert bool(node.files()) is ("reject" in offers)
+    if "reject" in offers:
+        owed = e.RejectionOwed(at=node.clock.at, delivery_id=first, note_uid="2.25.8")
+        node.journal.commit(owed)
+        node.retainer.run_due(node.clock.at)
+        assert node.files() == set()
+    node.close()
+
+
+def test_what_was_purged_before_it_was_delivered_goes_when_it_is_made_again(tmp_path):
+    node = Node(tmp_path, policy=retention.Policy(unsettled_s=DAY))
+    uid = node.complete(a_series(3))
+    number = a_step(node, uid, done=True)
+    node.purge()
+    assert node.catalog.keeping.delivery(number).state is DeliveryState.WITHDRAWN
+    node.receive(a_series(3))
+    at = node.clock.now()
+    node.journal.commit(e.SeriesReopened(at=at, series_uid=uid, reason="asked for"))
+    node.judge()
+    assert a_step(node, uid, done=True) == number
+    delivery = node.catalog.keeping.delivery(number)
+    assert (delivery.state, delivery.attempt) == (DeliveryState.QUEUED, 0)
     node.close()
 
 
@@ -522,6 +570,14 @@ def test_between_the_levels_objects_are_refused_and_associations_are_not(node):
     assert levels(node) == ["refusing"]
 
 
+def test_a_disk_that_is_just_at_the_limit_does_not_change_the_level_all_the_time(node):
+    for turn in range(20):
+        node.free = (99 + turn % 2) * MIB
+        node.clock.at += 2
+        node.gauge.look()
+    assert levels(node) == ["closed"]
+
+
 def test_with_too_much_work_waiting_nobody_is_let_in(node):
     for seed in range(2):
         uid = node.complete(a_series(1, header=Header(seed=seed)))
@@ -538,7 +594,7 @@ def test_the_reserve_is_given_up_when_the_disk_is_full_and_made_again(node):
     node.free = 1000
     node.retainer.run_due(node.clock.at + 1)
     assert not node.reserve.held
-    node.free = 100 * MIB  # above the level, but the reserve is not there
+    node.free = 120 * MIB  # above the level, but the reserve is not there
     node.clock.at += 5
     assert node.receiver.admit(node.asked()) == Rejection(result=2, source=3, reason=1)
     node.retainer.run_due(node.clock.at)

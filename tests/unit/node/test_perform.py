@@ -17,7 +17,7 @@ from dicom_node.config.load import read
 from dicom_node.decide import completeness
 from dicom_node.decide.routing import Route
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import CatalogError, ToolError
+from dicom_node.domain.errors import CatalogError, SpoolError, ToolError
 from dicom_node.domain.records import Instance, Peer, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.domain.tool import Applicable
@@ -30,7 +30,7 @@ from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import hand_over, taken_over
 from dicom_node.node.perform import Performer
-from dicom_node.node.supersede import Superseder
+from dicom_node.node.supersede import Superseder, owed
 from dicom_node.node.supervise import Supervisor, quarantine_fatal
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool
@@ -623,6 +623,39 @@ def test_a_peer_that_honours_rejection_notes_is_told_after_it_has_the_newer_one(
     assert "rejection" in world.told(uid)
 
 
+def test_a_note_that_could_not_be_made_is_made_later(world, monkeypatch):
+    uid, (first,), (second,), performer = two_revisions(
+        world, told={"pacs"}, before_late=lambda made: world.sent(made[0])
+    )
+    world.sent(second)
+
+    def full(_data):
+        raise SpoolError("the disk is full", full=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.spool, "put", full)
+        performer.superseder.run_due(world.now)
+    performer.superseder.run_due(world.now + 1)
+    assert world.results(uid, "rejection") == [], "not at once"
+    performer.superseder.run_due(world.now + 100)
+    assert len(world.results(uid, "rejection")) == 1
+    assert world.delivery(first).state is DeliveryState.SENT
+
+
+def test_without_any_file_of_its_study_a_note_is_given_up(world):
+    uid, _, (second,), performer = two_revisions(
+        world, told={"pacs"}, before_late=lambda made: world.sent(made[0])
+    )
+    world.sent(second)
+    for path in (world.folder / "spool").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    performer.superseder.run_due(world.now)
+    assert len(performer.superseder.given_up) == 1
+    performer.superseder.run_due(world.now + 100)
+    assert world.results(uid, "rejection") == []
+
+
 def test_a_peer_that_honours_none_keeps_both(world):
     uid, (first,), (second,), performer = two_revisions(
         world, before_late=lambda made: world.sent(made[0])
@@ -766,15 +799,83 @@ def test_a_peer_that_is_owed_pictures_anyway_gets_them_once(world):
     assert len(world.views.steps(uid)) == 1
 
 
-def test_where_more_images_have_arrived_no_pictures_of_the_fewer_are_made(world):
+def test_where_more_images_have_arrived_the_refused_result_waits_for_theirs(world):
     series = a_series(6)
     uid = world.receive(series[:5])
     world.assemble()
-    world.run(world.performer())
+    performer = world.performer()
+    world.run(performer)
     (seg,) = world.results(uid, "seg")
     world.receive(series[5:])
-    (only,) = refused(world, seg, OLD)
-    assert isinstance(only, e.DeliveryWithdrawn)
+    assert refused(world, seg, OLD) == []
+    assert world.delivery(seg).state is DeliveryState.PARKED
+    world.assemble()
+    again(world, seg)
+    assert refused(world, seg, OLD) == [], "the newer step waits for its turn"
+    world.run(performer)
+    assert world.delivery(seg).state is DeliveryState.WITHDRAWN
+    assert "a newer result was made" in world.delivery(seg).reason
+
+
+def test_where_the_newer_images_give_no_result_there_are_pictures_of_the_fewer(world):
+    series = a_series(6)
+    uid = world.receive(series[:5])
+    world.assemble()
+    performer = world.performer()
+    world.run(performer)
+    (seg,) = world.results(uid, "seg")
+    world.receive(series[5:])
+    world.assemble()
+    number = world.step(uid).step_id
+    world.journal.commit(e.StepCanceled(at=world.now, step_id=number, reason="unsuitable"))
+    refused(world, seg, OLD)
+    world.run(performer)
+    assert len(world.results(uid, "sc")) == 5
+    assert set(world.claimable()) == {"sc"}
+
+
+def again(world: World, result) -> None:
+    """An operator asks for it."""
+    number = world.delivery(result).delivery_id
+    world.journal.commit(e.DeliveryReset(at=world.now, delivery_id=number))
+
+
+def test_a_peer_that_was_mended_gets_the_segmentation_when_an_operator_asks(world):
+    uid = ready(world)
+    performer = world.performer()
+    world.run(performer)
+    (seg,) = world.results(uid, "seg")
+    refused(world, seg, OLD)
+    world.run(performer)
+    again(world, seg)
+    assert world.delivery(seg).state is DeliveryState.QUEUED
+    world.sent(seg)
+    assert world.delivery(seg).state is DeliveryState.SENT
+
+
+def test_a_peer_that_was_mended_gets_the_segmentation_when_it_is_made_again(world):
+    uid = ready(world)
+    performer = world.performer()
+    world.run(performer)
+    (seg,) = world.results(uid, "seg")
+    refused(world, seg, OLD)
+    world.journal.commit(e.SeriesReopened(at=world.now, series_uid=uid, reason="asked for"))
+    world.assemble()
+    world.run(performer)
+    assert world.results(uid, "seg") == [seg]
+    assert world.delivery(seg).state is DeliveryState.QUEUED
+    assert len(refused(world, seg, OLD)) == 2, "refused again, there are pictures again"
+
+
+def test_what_a_newer_result_replaced_is_never_sent_again(world):
+    _uid, (first,), (second,), performer = two_revisions(world)
+    again(world, first)
+    queued = owed(first.sop_instance_uid, "pacs", world.now)
+    world.journal.commit(e.DeliveryQueued(at=world.now, delivery=queued))
+    assert world.delivery(first).state is DeliveryState.WITHDRAWN
+    world.run(performer)
+    assert world.claimable() == ["seg"]
+    assert world.delivery(second).state is DeliveryState.QUEUED
 
 
 def test_pictures_of_more_images_replace_those_of_fewer(world):
