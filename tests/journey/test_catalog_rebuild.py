@@ -165,7 +165,7 @@ def test_of_old_series_nothing_is_scheduled_until_it_is_asked_for(worked, again,
     (step,) = node.running.catalog.views.steps(uid)
     assert (step.state, step.step_id) == ("COMPLETED", result.step_id)
     assert node.running.catalog.views.next_series_due() is None
-    assert node.running.catalog.views.next_delivery_due() is None
+    assert node.running.catalog.owing.next_due(()) is None
     assert "retry --judge" in json.dumps([line.text for line in node.story(uid).lines])
     code, *_ = run("--judge", uid, "--config", node.config_path, command=retry)
     assert code == 0

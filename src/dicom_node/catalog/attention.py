@@ -80,9 +80,15 @@ class Attention:
     def waiting(self) -> list[tuple[str, int, float, str]]:
         """Who could not be reached: (destination, results that wait, next attempt, reason)."""
         rows = self._rows(
-            "SELECT destination, count(*) AS results, min(due_at) AS due_at, reason FROM delivery "
-            "WHERE state = ? GROUP BY destination ORDER BY destination",
+            "SELECT delivery.destination, count(*) AS results, coalesce(away.reason, "
+            "delivery.reason) AS reason, min(max(delivery.due_at, coalesce(away.due_at, 0))) "
+            "AS due_at FROM delivery LEFT JOIN unreachable AS away "
+            "ON away.destination = delivery.destination AND delivery.due_at <= tried_at "
+            "WHERE state IN ('QUEUED', 'DEFERRED', 'SENDING') "  # as the index has it
+            "AND (state = ?1 OR (state = ?2 AND away.destination IS NOT NULL)) "
+            "GROUP BY delivery.destination ORDER BY delivery.destination",
             DeliveryState.DEFERRED,
+            DeliveryState.QUEUED,
         )
         return [(row["destination"], row["results"], row["due_at"], row["reason"]) for row in rows]
 

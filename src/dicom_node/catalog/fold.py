@@ -65,6 +65,11 @@ def _node_started(db: sqlite3.Connection, event: e.NodeStarted, number: int) -> 
         "transaction_uid = NULL, reason = 'the node was stopped' WHERE state = ?",
         (StepState.SCHEDULED, event.at, StepState.IN_PROGRESS),
     )
+    db.execute(  # whoever starts the node may have mended what was in the way
+        "UPDATE unreachable SET since = min(since, ?1), tried_at = min(tried_at, ?1), "
+        "due_at = min(due_at, ?1)",
+        (event.at,),
+    )
     db.execute(
         "UPDATE delivery SET state = ?, due_at = ?, reason = 'the node was stopped' "
         "WHERE state = ?",
@@ -344,8 +349,16 @@ def _delivery_ended(db: sqlite3.Connection, event: e.DeliveryEnded, number: int)
 
 
 def _delivery_reset(db: sqlite3.Connection, event: e.DeliveryReset, number: int) -> None:
-    """Where it was claimed or replaced meanwhile, nothing changes."""
+    """Where it was claimed or replaced meanwhile, it stays as it is.
+
+    Its peer is tried at once, if it could not be reached.
+    """
     del number
+    db.execute(
+        "DELETE FROM unreachable WHERE destination = "
+        "(SELECT destination FROM delivery WHERE delivery_id = ?)",
+        (event.delivery_id,),
+    )
     db.execute(
         "UPDATE delivery SET state = ?, due_at = ?, attempt = 0, returns = 0, created_at = ?, "
         "reason = 'asked for by an operator' "

@@ -139,6 +139,35 @@ def _files_removed(db: sqlite3.Connection, event: k.FilesRemoved, number: int) -
     db.execute("DELETE FROM garbage WHERE series_uid = ?", (event.series_uid,))
 
 
+def _unreachable(db: sqlite3.Connection, event: k.PeerUnreachable, number: int) -> None:
+    """One row, however much waits: what is due by now is not looked at until then."""
+    del number
+    db.execute(
+        "INSERT INTO unreachable VALUES (?1, ?2, ?2, ?3, ?4, ?5) ON CONFLICT (destination) "
+        "DO UPDATE SET tried_at = ?2, due_at = ?3, tries = ?4, reason = ?5",
+        (event.destination, event.at, event.due_at, event.tries, event.reason),
+    )
+    since = db.execute(
+        "SELECT since FROM unreachable WHERE destination = ?", (event.destination,)
+    ).fetchone()["since"]
+    if since <= event.given_up_before:
+        db.execute(
+            "UPDATE delivery SET state = ?, due_at = ?, reason = 'given up: ' || ? "
+            "WHERE delivery_id IN (SELECT delivery_id FROM owed WHERE destination = ? "
+            "AND state IN ('QUEUED', 'DEFERRED', 'SENDING') AND state <> 'SENDING' "
+            "AND created_at <= ?)",
+            (
+                DeliveryState.DEAD, event.at, event.reason, event.destination,
+                event.given_up_before,
+            ),
+        )  # fmt: skip
+
+
+def _reached(db: sqlite3.Connection, event: k.PeerReached, number: int) -> None:
+    del number
+    db.execute("DELETE FROM unreachable WHERE destination = ?", (event.destination,))
+
+
 def _restored(db: sqlite3.Connection, event: k.InstanceRestored, number: int) -> str:
     """A Series that lacked files is judged anew as soon as it has all of them.
 
@@ -191,6 +220,8 @@ HANDLERS: Mapping[type, Callable[[sqlite3.Connection, Any, int], str | None]] = 
         k.FilesRemoved: _files_removed,
         k.InstanceRestored: _restored,
         k.ResultLost: _result_lost,
+        k.PeerUnreachable: _unreachable,
+        k.PeerReached: _reached,
     }
 )
 """One function a kind of event; the other kinds are history alone."""

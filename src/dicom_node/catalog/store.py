@@ -15,6 +15,7 @@ from dicom_node.catalog.damage import Damage
 from dicom_node.catalog.fold import fold
 from dicom_node.catalog.inventory import Inventory
 from dicom_node.catalog.keeping import Keeping
+from dicom_node.catalog.owing import Owing
 from dicom_node.catalog.schema import connect
 from dicom_node.catalog.supersession import Supersession
 from dicom_node.domain import events as e
@@ -52,6 +53,7 @@ class Catalog:
         self.supersession = Supersession(self.views.rows)
         self.attention = Attention(self.views.rows)
         self.keeping = Keeping(self.views.rows)
+        self.owing = Owing(self.views.rows)
 
     def close(self) -> None:
         """Close the connection; what was committed stays."""
@@ -167,6 +169,8 @@ class Catalog:
                 return event.sop_instance_uid, event.series_uid
             case k.SeriesPromised() | k.SeriesPurged() | k.FilesRemoved():
                 return event.series_uid, event.series_uid
+            case k.PeerUnreachable() | k.PeerReached():
+                return f"peer {event.destination}", ""
             case e.NodeStarted() | k.PressureChanged():
                 return "node", ""
 
@@ -215,7 +219,7 @@ class Catalog:
     ) -> list[tuple[Delivery, Result]]:
         """Take what is due for one destination (not one of `busy`), oldest first: SENDING now."""
         with self._lock:
-            due = self.views.due_deliveries(now, limit, busy)
+            due = self.owing.due(now, limit, busy)
             if due:
                 self.commit(*(e.DeliveryClaimed(at=now, delivery_id=d.delivery_id) for d, _ in due))
             return due

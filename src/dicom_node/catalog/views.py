@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from dataclasses import replace
 from typing import Any
 
 from dicom_node.catalog import codec
@@ -248,31 +249,13 @@ class Views:
     def deliveries(self, result_uid: str) -> list[Delivery]:
         """To whom a result is owed, and how far it is."""
         rows = self._rows(
-            "SELECT * FROM delivery WHERE result_uid = ? ORDER BY delivery_id", result_uid
+            "SELECT delivery.*, away.due_at AS away_until, away.reason AS away_for FROM delivery "
+            "LEFT JOIN unreachable AS away ON away.destination = delivery.destination "
+            "AND state IN ('QUEUED', 'DEFERRED') AND delivery.due_at <= tried_at "
+            "WHERE result_uid = ? ORDER BY delivery_id",
+            result_uid,
         )
-        return [delivery_of(row) for row in rows]
-
-    def due_deliveries(
-        self, now: float, limit: int, busy: frozenset[str]
-    ) -> list[tuple[Delivery, Result]]:
-        """What is due for the destination that has waited longest and is not busy.
-
-        SENDING to a destination that is not busy is due, too: whoever sent it has failed.
-        """
-        rows = self._rows(
-            "SELECT * FROM owed WHERE state IN ('QUEUED', 'DEFERRED', 'SENDING') "
-            "AND due_at <= ? ORDER BY due_at, delivery_id",
-            now,
-        )
-        free = [row for row in rows if row["destination"] not in busy]
-        mine = [row for row in free if row["destination"] == free[0]["destination"]][:limit]
-        pairs = ((delivery_of(row), self.result(row["result_uid"])) for row in mine)
-        return [(delivery, result) for delivery, result in pairs if result is not None]
-
-    def next_delivery_due(self) -> float | None:
-        """When the next delivery is due."""
-        row = self._row("SELECT min(due_at) AS due FROM owed WHERE state IN ('QUEUED', 'DEFERRED')")
-        return row["due"] if row else None
+        return [_awaiting(row) for row in rows]
 
     def unhappy(self) -> list[tuple[str, int]]:
         """Counts of what needs a person: (state, how many)."""
@@ -360,6 +343,15 @@ def result_of(row: sqlite3.Row) -> Result:
     fields = dict(row)
     fields["summary"] = json.loads(fields["summary"])
     return Result(**fields)
+
+
+def _awaiting(row: sqlite3.Row) -> Delivery:
+    """A row of `delivery`, and until when and why its peer is not tried (NULL if it is)."""
+    delivery = delivery_of(row)
+    if row["away_until"] is None:
+        return delivery
+    reason = f"waits for {delivery.destination}: {row['away_for']}"
+    return replace(delivery, due_at=max(delivery.due_at, row["away_until"]), reason=reason)
 
 
 def delivery_of(row: sqlite3.Row) -> Delivery:

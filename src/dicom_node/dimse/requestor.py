@@ -122,6 +122,11 @@ class Requestor:
             return Outcome(phase=Phase.NO_CONTEXT, detail="no presentation context was accepted")
         return self._unanswered(self._timeouts.associate_s)
 
+    @property
+    def associated(self) -> bool:
+        """Whether the peer has accepted the association, if only without any context."""
+        return self.failure is None or self.failure.phase is Phase.NO_CONTEXT
+
     def close(self) -> None:
         """Release what is established."""
         if self.association is not None and self.association.is_established:

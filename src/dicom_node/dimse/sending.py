@@ -35,9 +35,10 @@ class StoreItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOutcome(Outcome):
-    """How the sending of one object ended."""
+    """How the sending of one object ended. associated: False if no association could be had."""
 
     sop_instance_uid: str
+    associated: bool = True
 
 
 def store(
@@ -105,11 +106,11 @@ def _send(
         if last is None or (last.phase is Phase.ABORT and opened <= _REOPENINGS_MAX):
             continue
         for item in left:
-            yield _of(item, last)
+            yield _of(item, last, associated=requestor.associated)
         return
 
 
-def _of(item: StoreItem, outcome: Outcome) -> StoreOutcome:
+def _of(item: StoreItem, outcome: Outcome, *, associated: bool = True) -> StoreOutcome:
     return StoreOutcome(
         sop_instance_uid=item.sop_instance_uid,
         phase=outcome.phase,
@@ -117,6 +118,7 @@ def _of(item: StoreItem, outcome: Outcome) -> StoreOutcome:
         comment=outcome.comment,
         detail=outcome.detail,
         rejection=outcome.rejection,
+        associated=associated,
     )
 
 

@@ -165,6 +165,30 @@ class ResultLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerUnreachable:
+    """No association with a peer could be had: whatever was due for it by now waits until due_at.
+
+    tries: how often in a row. given_up_before: where it has been so since before that time, what is
+    owed since before that time is given up.
+    """
+
+    at: float
+    destination: str
+    tries: int
+    due_at: float
+    reason: str
+    given_up_before: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReached:
+    """A peer that could not be reached takes associations again: what waited for it is due."""
+
+    at: float
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PressureChanged:
     """The node takes in less, or all again. level: open, refusing objects, or closed."""
 
@@ -186,5 +210,7 @@ Keeping = (
     | FilesRemoved
     | InstanceRestored
     | ResultLost
+    | PeerUnreachable
+    | PeerReached
     | PressureChanged
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from dicom_node.decide import confirmation, retry
 from dicom_node.dimse.scu import Phase, StoreItem, StoreOutcome, Timeouts, store
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import NodeError, PeerError, SpoolError
 from dicom_node.domain.records import Delivery, Peer, Result
 from dicom_node.domain.states import DeliveryState
@@ -61,9 +62,7 @@ class Deliverer:
             if not self.lanes.start(name, partial(self._deliver, name, due)):
                 for delivery, _ in due:
                     self._ended(delivery, retry.Attempt(status=None, detail="no thread to send it"))
-        due_at = self.journal.catalog.views.next_delivery_due()
-        busy = due_at is not None and due_at <= now  # its destination is: the thread will ring
-        return None if busy else due_at
+        return self.journal.catalog.owing.next_due(self.lanes.busy())  # a busy one will ring
 
     def finish(self, seconds: float) -> None:
         """Wait for what is under way."""
@@ -72,21 +71,59 @@ class Deliverer:
     def _deliver(self, name: str, due: Sequence[tuple[Delivery, Result]]) -> None:
         """One attempt for each; whatever happens, each of them ends. Raises CatalogError."""
         waiting = {result.sop_instance_uid: (delivery, result) for delivery, result in due}
+        away: dict[str, retry.Attempt] = {}
 
         def ended(outcome: StoreOutcome) -> None:
-            pair = waiting.get(outcome.sop_instance_uid)
-            if pair is not None:
-                delivery, result = pair
-                refused = result if will_not_take(outcome) else None
-                self._ended(delivery, attempt_of(outcome), refused)
-                del waiting[outcome.sop_instance_uid]  # after: what is not recorded has not ended
+            uid, attempt = outcome.sop_instance_uid, attempt_of(outcome)
+            if uid not in waiting:
+                return
+            if not outcome.associated and not attempt.permanent:
+                away[uid] = attempt
+                return
+            self._reached(name)
+            delivery, result = waiting[uid]
+            self._ended(delivery, attempt, result if will_not_take(outcome) else None)
+            del waiting[uid]  # after: what is not recorded has not ended
 
         lost = retry.Attempt(status=None, detail="an error of the node itself: see its log")
         try:
             lost = self._sent(name, waiting, ended)
         finally:
+            if away:
+                self._unreachable(name, [(waiting.pop(uid)[0], away[uid]) for uid in away])
             for delivery, _ in waiting.values():
                 self._ended(delivery, lost)
+
+    def _reached(self, name: str) -> None:
+        """What waits for a peer that is there again is due."""
+        if self.journal.catalog.owing.unreachable(name) is not None:
+            self.journal.commit(k.PeerReached(at=self.clock.now(), destination=name))
+
+    def _unreachable(self, name: str, tried: Sequence[tuple[Delivery, retry.Attempt]]) -> None:
+        """What was tried, and all that is due by now, waits for the peer. Raises CatalogError.
+
+        What became due while others wait is tried once by itself, and does not change their time.
+        """
+        now = self.clock.now()
+        known = self.journal.catalog.owing.unreachable(name)
+        early = known is not None and now < known.due_at
+        tries = (known.tries if known else 0) + (0 if early else 1)
+        wait_s = retry.wait_s(tries, self.policy, self.clock.luck())
+        events: list[e.Event] = [
+            replace(ended, due_at=now) if ended.state is DeliveryState.DEFERRED else ended
+            for ended in (self._ending(delivery, attempt, now) for delivery, attempt in tried)
+        ]
+        events.append(
+            k.PeerUnreachable(
+                at=now,
+                destination=name,
+                tries=tries,
+                due_at=known.due_at if known and early else now + wait_s,
+                reason=tried[-1][1].detail,
+                given_up_before=0.0 if early else now - self.policy.give_up_s,
+            )
+        )
+        self.journal.commit(*events)
 
     def _sent(
         self,
@@ -135,13 +172,17 @@ class Deliverer:
 
         refused: the result, if it was its kind that the peer would not take.
         """
-        now = self.clock.now()
+        ended = self._ending(delivery, attempt, self.clock.now())
+        parked = ended.state is DeliveryState.PARKED
+        self.journal.commit(ended, *(self._instead(delivery, refused) if parked else ()))
+
+    def _ending(self, delivery: Delivery, attempt: retry.Attempt, now: float) -> e.DeliveryEnded:
         number = delivery.attempt + 1  # claimed: the record is from before
         then = retry.after(
             attempt, number, delivery.created_at, self.policy, now, self.clock.luck()
         )
         sent = then.state is DeliveryState.SENT
-        ended = e.DeliveryEnded(
+        return e.DeliveryEnded(
             at=now,
             delivery_id=delivery.delivery_id,
             state=then.state,
@@ -149,8 +190,6 @@ class Deliverer:
             reason="" if sent else then.reason,
             due_at=self._proof_due(delivery, now) if sent else then.due_at,
         )
-        parked = then.state is DeliveryState.PARKED
-        self.journal.commit(ended, *(self._instead(delivery, refused) if parked else ()))
 
     def _instead(self, delivery: Delivery, refused: Result | None) -> Sequence[e.Event]:
         peer = self.peers.get(delivery.destination)

@@ -76,6 +76,8 @@ def _concerned(event: e.Event) -> Sequence[str]:  # noqa: PLR0911  # a table
         case e.DeliveryEnded():
             # a result may have been replaced while it was sent: a performer settles that
             return (bells.CONFIRM, bells.RETAIN, bells.PERFORM)
+        case k.PeerReached():
+            return (bells.DELIVER,)
         case k.DeliveryConfirmed():
             return (bells.DELIVER, bells.RETAIN)
         case k.CommitmentAsked() | k.CommitmentReportEnded():

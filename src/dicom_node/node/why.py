@@ -77,6 +77,7 @@ def _story(catalog: Catalog, series: Series, text: str) -> Story:
         *_conflicts(conflicts, series.series_uid),
         *(_line(event, names) for event in events if not isinstance(event, _TOLD_TOGETHER)),
         *_commitments(catalog, series, names),
+        *_peers(catalog, series, names),
     ]
     ends = max((line.at for line in lines), default=series.last_at)
     lines.extend(
@@ -138,6 +139,8 @@ def _line(event: e.Event, names: Names) -> Line:
             group = event.state if event.state is DeliveryState.DEFERRED else ""
         case k.ProofAwaited():
             thread, group = f"delivery {event.delivery_id}", "proof"
+        case k.PeerUnreachable() | k.PeerReached():
+            thread, group = f"peer {event.destination}", type(event).__name__
     return Line(
         at=event.at,
         text=sentence(event, names),
@@ -255,6 +258,19 @@ def _commitments(catalog: Catalog, series: Series, names: Names) -> Iterator[Lin
     for uid in sorted(transactions):
         for _, event in catalog.views.events_about(uid):
             yield _line(event, names)
+
+
+def _peers(catalog: Catalog, series: Series, names: Names) -> Iterator[Line]:
+    """That a peer could not be reached while a result waited for it."""
+    waits: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for result in catalog.views.results(series.series_uid):
+        for d in catalog.views.deliveries(result.sop_instance_uid):
+            until = float("inf") if d.sent_at is None else d.sent_at
+            waits[d.destination].append((result.created_at, until))
+    for name, spans in waits.items():
+        for _, event in catalog.views.events_about(f"peer {name}"):
+            if any(begin <= event.at <= end for begin, end in spans):
+                yield _line(event, names)
 
 
 def _about(

@@ -229,6 +229,10 @@ def _of_keeping(event: e.Event, names: Names, outcome: str) -> str:  # noqa: PLR
             return f"the file of result {event.sop_instance_uid} is lost{_because(event.reason)}"
         case k.PressureChanged():
             return f"the node is {event.level} to senders{_because(event.reason)}"
+        case k.PeerUnreachable():
+            return f"{event.destination} cannot be reached{_because(event.reason)}; all wait for it"
+        case k.PeerReached():
+            return f"{event.destination} can be reached again"
     return ""
 
 
@@ -250,7 +254,7 @@ def is_well(event: e.Event) -> bool:
             return event.level == "open"
         case (
             e.AssociationRejected() | e.InstanceRefused() | e.SeriesHeld() | e.StepCanceled()
-            | e.StepFailed() | k.ResultLost()
+            | e.StepFailed() | k.ResultLost() | k.PeerUnreachable()
         ):  # fmt: skip
             return False
     return True

@@ -294,7 +294,7 @@ def test_a_held_series_is_neither_judged_nor_performed_nor_delivered(catalog):
     held = e.SeriesHeld(at=320, series_uid="1.2.3", reason="an operator held it")
     catalog.commit(held)
     assert catalog.claim_deliveries(now=330, limit=10, busy=frozenset()) == []
-    assert catalog.views.next_delivery_due() is None
+    assert catalog.owing.next_due(()) is None
     catalog.commit(e.SeriesReleased(at=340, series_uid="1.2.3", reason="go"))
     assert catalog.views.series("1.2.3").state is SeriesState.COMPLETE
     assert len(catalog.claim_deliveries(now=341, limit=10, busy=frozenset())) == 1
@@ -383,6 +383,7 @@ def test_an_older_catalog_learns_what_leads_to_its_series(tmp_path):
     for name in ("own_series_uid", "own_study_uid", "patient_id", "accession_number"):
         old.execute(f"ALTER TABLE conflict DROP COLUMN {name}")
     old.execute("DROP TABLE identifier")
+    old.execute("DROP TABLE unreachable")
     old.execute("PRAGMA user_version = 4")
     old.commit()
     old.close()

@@ -36,6 +36,7 @@ from dicom_node.domain.errors import PeerError
 from dicom_node.domain.records import Peer
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+MR = "1.2.840.10008.5.1.4.1.1.4"
 SHORT = Timeouts(connect_s=2, associate_s=0.5, answer_s=0.5)
 STUDY = {"StudyInstanceUID": "1.2.3"}
 
@@ -291,6 +292,7 @@ def test_one_object_that_makes_the_peer_abort_does_not_hold_up_the_others(
     items = [an_item(tmp_path, number) for number in range(4)]
     outcomes = store(peer=peer, calling_ae="US", items=items)
     assert [o.phase for o in outcomes] == [Phase.STATUS, Phase.ABORT, Phase.STATUS, Phase.STATUS]
+    assert all(o.associated for o in outcomes)
 
 
 def test_a_silent_peer_costs_one_timeout_for_the_whole_batch(
@@ -299,6 +301,15 @@ def test_a_silent_peer_costs_one_timeout_for_the_whole_batch(
     items = [an_item(tmp_path, number) for number in range(4)]
     outcomes = store(peer=mute(None), calling_ae="US", items=items, timeouts=SHORT)
     assert [o.phase for o in outcomes] == [Phase.TIMEOUT] * 4
+    assert not any(o.associated for o in outcomes)
+
+
+def test_without_any_common_context_there_was_an_association_all_the_same(
+    foreign: Callable, tmp_path: Path
+) -> None:
+    peer = foreign([build_context(MR)], [])
+    (outcome,) = store(peer=peer, calling_ae="US", items=[an_item(tmp_path)], timeouts=SHORT)
+    assert (outcome.phase, outcome.associated) == (Phase.NO_CONTEXT, True)
 
 
 def test_more_classes_than_an_association_holds_go_over_several(

@@ -203,7 +203,7 @@ class World:
 
     def claimable(self):
         """What the deliverer could claim now."""
-        return [r.kind for _, r in self.views.due_deliveries(self.now + 1e6, 100, frozenset())]
+        return [r.kind for _, r in self.catalog.owing.due(self.now + 1e6, 100, ())]
 
     def object(self, result) -> pydicom.Dataset:
         return pydicom.dcmread(self.spool.path(result.path))
@@ -593,9 +593,9 @@ def test_what_is_being_sent_is_left_alone_and_settled_when_it_ends(world):
     _uid, (first,), (second,), performer = two_revisions(world, before_late=claim)
     assert world.delivery(first).state is DeliveryState.SENDING
     world.ended(world.delivery(first).delivery_id, DeliveryState.DEFERRED)
-    assert [
-        r.sop_instance_uid for _, r in world.views.due_deliveries(world.now + 1e6, 100, frozenset())
-    ] == [second.sop_instance_uid], "the older one is not sent again, whoever is first"
+    assert [r.sop_instance_uid for _, r in world.catalog.owing.due(world.now + 1e6, 100, ())] == [
+        second.sop_instance_uid
+    ], "the older one is not sent again, whoever is first"
     world.run(performer, turns=1)
     assert world.delivery(first).state is DeliveryState.WITHDRAWN
 
