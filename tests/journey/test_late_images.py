@@ -66,7 +66,7 @@ def test_a_late_image_makes_a_result_that_replaces_and_who_honours_notes_is_told
     assert rejected == [old.SOPInstanceUID]
     order = [a.sop_instance_uid for a in pacs.attempts]
     assert order == [old.SOPInstanceUID, new.SOPInstanceUID, note.SOPInstanceUID]
-    node.wait(lambda: "pacs is told to hide the earlier one" in node.why(uid))
+    node.wait(lambda: "pacs was told to hide the earlier one" in node.why(uid))
     assert "archive has the earlier one beside it" in node.why(uid)
     assert of_class(archive, KOS) == []
     assert len(of_class(archive, SEG)) == 2

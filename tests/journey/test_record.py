@@ -102,13 +102,13 @@ class Record:
         )
         self.result(uid, to=to, kind=kind)
 
-    def result(self, uid, *, to=("pacs",), kind="seg"):
+    def result(self, uid, *, to=("pacs",), kind="seg", series_uid=""):
         """One more of the last step."""
         result = Result(
             sop_instance_uid=uid,
             sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
             transfer_syntax_uid="1.2.840.10008.1.2.1",
-            series_uid=f"{uid}.0",
+            series_uid=series_uid or f"{uid}.0",
             study_uid="1.2",
             step_id=self.steps,
             source_series_uid=SERIES,
@@ -291,3 +291,94 @@ def test_several_series_that_were_hit_are_named(record):
     assert record.answer(release, "P")["hit"] == [
         {"series_uid": uid, "description": "CT Thorax"} for uid in ("1.2.3", "1.2.4", "1.2.5")
     ]
+
+
+def test_a_result_of_before_is_named_where_the_routes_take_the_series_no_more(record):
+    record.arrives(1)
+    record.complete()
+    record.makes("2.25.1")
+    record.ended("2.25.1")
+    record.arrives(2)
+    assert record.verdict().endswith("; its earlier result of lung-unet: pacs has it")
+    record.complete(revision=2, unrouted="route 'lungs': Rows is 1, not 2")
+    assert record.verdict() == (
+        "complete, no result: route 'lungs': Rows is 1, not 2; its earlier result of lung-unet: "
+        "pacs has it"
+    )
+    record.commit(e.SeriesHeld, series_uid=SERIES, reason="wrong patient")
+    assert "its earlier result of lung-unet: pacs has it" in record.verdict()
+
+
+def test_a_result_that_was_replaced_is_not_named_as_one_of_before(record):
+    replaced(record)
+    assert "its earlier result" not in record.verdict()
+    assert record.verdict().endswith("pacs has it; pacs has the earlier one beside it")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (DeliveryState.SENT, "pacs was told to hide the earlier one"),
+        (
+            DeliveryState.PARKED,
+            "pacs has the earlier one beside it: the note that tells it to hide it is PARKED "
+            "(it takes no notes; once that is mended: dicom-node retry 2.25.9)",
+        ),
+    ],
+)
+def test_who_was_told_of_a_replacement_and_who_was_not(record, state, words):
+    replaced(record)
+    record.result("2.25.9", kind="rejection")
+    record.commit(e.RejectionOwed, delivery_id=record.number("2.25.1"), note_uid="2.25.9")
+    assert "has the earlier one beside it: the note that tells it to hide it is QUEUED" in (
+        record.verdict()
+    )
+    record.ended("2.25.9", state, "it takes no notes")
+    assert record.verdict().endswith(words)
+
+
+def test_what_was_removed_says_why_and_asks_for_no_release(record):
+    record.arrives(1)
+    record.complete()
+    record.commit(
+        k.SeriesPurged, series_uid=SERIES, reason="kept for 30 days", files=1, size=10, seen=99
+    )
+    assert "its files were removed on 1970-01-01 (kept for 30 days)" in record.verdict()
+    record.arrives(2)
+    record.commit(
+        e.SeriesJudged,
+        series_uid=SERIES,
+        revision=2,
+        state=SeriesState.INCOMPLETE,
+        reasons=("1 of its 2 files was removed: have the Series sent again",),
+    )
+    assert record.verdict() == (
+        "INCOMPLETE: 1 of its 2 files was removed: have the Series sent again; 1 of its 2 files is "
+        "lacking, removed on 1970-01-01 (kept for 30 days)"
+    )
+    assert "have the images sent again" in record.run(release, SERIES).output
+    assert record.catalog.views.series(SERIES).state is SeriesState.INCOMPLETE
+    assert "have the images sent again" in record.answer(retry, SERIES)["reason"]
+
+
+def test_many_pictures_of_one_result_are_one_line(record):
+    record.arrives(1)
+    record.complete()
+    record.makes("2.25.100", kind="sc")
+    pictures = ["2.25.100", *(f"2.25.{100 + n}" for n in range(1, 60))]
+    for uid in pictures[1:]:
+        record.result(uid, kind="sc", series_uid="2.25.100.0")
+    for uid in pictures[:50]:
+        record.ended(uid)
+    text = record.run(why, SERIES).output
+    assert "60 results (sc) were made: 2.25.100, 2.25.101 and 58 more" in " ".join(text.split())
+    assert text.count("pacs: SENT") == 1
+    assert "50 times from" in text
+    assert len(text.splitlines()) < 30
+    everything = record.run(why, SERIES, "--all").output
+    assert everything.count("(sc) was made") == 60
+    assert everything.count("pacs: SENT") == 50
+    asked = record.told(why, "2.25.100.0")
+    assert "2.25.100.0 is the series of the 60 results (sc) that lung-unet 1 made" in asked
+    assert "pacs has it (50 objects), pacs is QUEUED (10 objects)" in asked
+    assert asked.count("is what lung-unet") == 0

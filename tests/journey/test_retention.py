@@ -57,7 +57,7 @@ def test_what_all_peers_have_is_gone_and_can_come_again(start_node, pacs):
     assert any("5 files" in line and "delivered" in line for line in told), told
     send_series(node.address, objects=series[4:], **FROM_PACS)
     node.wait(lambda: "INCOMPLETE" in node.why(uid))
-    assert "4 of its 5 files were removed to make room" in node.why(uid)
+    assert "4 of its 5 files were removed: have the Series sent again" in node.why(uid)
     assert set(send_series(node.address, objects=series[:4], **FROM_PACS)) == {0}
     assert pacs.wait_for(2)
     node.wait(lambda: not files(node))

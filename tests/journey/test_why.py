@@ -107,6 +107,17 @@ def test_an_instance_and_a_result_are_told_what_they_are(node, pacs):
     assert "pacs has it" in about
 
 
+def test_a_copy_that_the_gate_left_out_is_no_part_of_the_input(node):
+    objects = series(8)
+    copied = copy.deepcopy(objects[4])
+    copied.SOPInstanceUID = f"{objects[4].SeriesInstanceUID[:50]}.77"
+    copied.InstanceNumber = 99
+    uid = sent(node, [*objects, copied])
+    arrives(node, uid)
+    assert "was left out by lung-threshold" in words(node, copied.SOPInstanceUID)
+    assert "part of the input of lung-threshold" in words(node, objects[4].SOPInstanceUID)
+
+
 def test_a_late_instance_makes_a_second_result_and_both_say_so(node):
     objects = series(8)
     uid = sent(node, objects[:-1])

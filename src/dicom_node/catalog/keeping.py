@@ -233,6 +233,13 @@ class Keeping:
         )
         return int(rows[0]["files"]), int(rows[0]["size"])
 
+    def removed_of(self, series_uid: str) -> int:
+        """How many instances of a Series have no file any more."""
+        rows = self._rows(
+            "SELECT count(*) AS n FROM instance WHERE series_uid = ? AND path = ''", series_uid
+        )
+        return int(rows[0]["n"])
+
     def garbage(self) -> dict[str, list[str]]:
         """Series -> the files that are still to be removed."""
         found: dict[str, list[str]] = {}

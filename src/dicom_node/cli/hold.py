@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dicom_node.catalog import Catalog
 from dicom_node.cli.common import EXIT_FAILED, complain, config_option, json_option, print_json
 from dicom_node.cli.opened import open_catalog
 from dicom_node.cli.what import list_them, named, what_argument
@@ -33,12 +34,12 @@ def hold(what: str, reason: str, config_path: Path | None, as_json: bool) -> int
     """
     text = f"an operator held it: {reason}" if reason else "an operator held it"
 
-    def held(series: Series, now: float) -> e.Event | None:
+    def held(_catalog: Catalog, series: Series, now: float) -> e.Event | str:
         if series.state is SeriesState.HELD:
-            return None
+            return "it is held already"
         return e.SeriesHeld(at=now, series_uid=series.series_uid, reason=text)
 
-    return _change(what, config_path, held, as_json=as_json, done="held", already="held already")
+    return _change(what, config_path, held, as_json=as_json, done="held")
 
 
 @click.command()
@@ -49,49 +50,54 @@ def hold(what: str, reason: str, config_path: Path | None, as_json: bool) -> int
 def release(what: str, reason: str, config_path: Path | None, as_json: bool) -> int:
     """Let WHAT go on: what was held, and what is INCOMPLETE or still waited for, as it is.
 
+    What is INCOMPLETE because its files were removed cannot go on: have it sent again.
+
     WHAT is a UID (study, series, instance or result), an accession number or a patient ID.
     """
     text = f"an operator released it: {reason}" if reason else "an operator released it"
 
-    def released(series: Series, now: float) -> e.Event | None:
+    def released(catalog: Catalog, series: Series, now: float) -> e.Event | str:
         if series.state is SeriesState.COMPLETE:
-            return None
+            return "it is complete already"
+        incomplete = series.state is SeriesState.INCOMPLETE
+        if incomplete and catalog.keeping.removed_of(series.series_uid):
+            return "files of it were removed from the disk: have the images sent again"
         return e.SeriesReleased(at=now, series_uid=series.series_uid, reason=text)
 
-    return _change(
-        what, config_path, released, as_json=as_json, done="released", already="complete already"
-    )
+    return _change(what, config_path, released, as_json=as_json, done="released")
 
 
 def _change(
     what: str,
     config_path: Path | None,
-    event_of: Callable[[Series, float], e.Event | None],
+    event_of: Callable[[Catalog, Series, float], e.Event | str],
     *,
     as_json: bool,
     done: str,
-    already: str,
 ) -> int:
-    """Commit the event of each Series that `what` leads to, and say which changed."""
+    """Commit the event of each Series that `what` leads to, and say which changed.
+
+    event_of: gives the event, or why there is none.
+    """
     config = load(config_path)
     now = SystemClock().now()
     with open_catalog(config) as catalog:
         found = catalog.views.find_series(what)
-        changed = [
-            (series, event) for series in found if (event := event_of(series, now)) is not None
-        ]
-        if changed:
+        answers = [(series, event_of(catalog, series, now)) for series in found]
+        events = [answer for _, answer in answers if not isinstance(answer, str)]
+        if events:
             bell = bells.Bell(config.data_dir)
-            Journal(catalog, bell).commit(*(event for _, event in changed))
+            Journal(catalog, bell).commit(*events)
             bell.close()
-    hit = [series for series, _ in changed]
+    hit = [series for series, answer in answers if not isinstance(answer, str)]
+    reasons = dict.fromkeys(answer for _, answer in answers if isinstance(answer, str))
     if as_json:
         print_json({done: len(hit), "hit": named(hit)})
     elif hit:
         click.echo(f"{len(hit)} series {done}")
         list_them(hit)
     elif found:
-        complain(f"all series of {what} are {already}")
+        complain(f"nothing of {what} was {done}: {'; '.join(reasons)}")
     else:
         complain(f"the node has received nothing with {what}")
-    return 0 if changed else EXIT_FAILED
+    return 0 if hit else EXIT_FAILED

@@ -187,10 +187,18 @@ def _nothing(catalog: Catalog, what: str | None, found: list[Series], wish: Wish
         return "nothing has failed"
     if not found:
         return f"the node has received nothing with {what}"
-    states = {series.state for series in found}
-    if states & {SeriesState.INCOMPLETE, SeriesState.HELD}:
-        return f"nothing of {what} has failed; to let it go on: dicom-node release {what}"
-    if any(series.purged_at is not None for series in found):
+    lacking = {
+        series.series_uid
+        for series in found
+        if series.purged_at is not None or catalog.keeping.removed_of(series.series_uid)
+    }
+    for series in found:
+        lacks = series.series_uid in lacking
+        if series.state is SeriesState.HELD or (
+            series.state is SeriesState.INCOMPLETE and not lacks
+        ):
+            return f"nothing of {what} has failed; to let it go on: dicom-node release {what}"
+    if lacking:
         return f"the files of {what} were removed from the disk: have the images sent again"
     fates = {d.state for series in found for d in _deliveries(catalog, series.series_uid)}
     if fates & _AGAIN and not wish.again:

@@ -164,7 +164,7 @@ def patience_with(source: Peer | None, policy: completeness.Policy) -> completen
 
 def _removed(count: int, of: int) -> str:
     files = "file was" if count == 1 else "files were"
-    return f"{count} of its {of} {files} removed to make room: have the Series sent again"
+    return f"{count} of its {of} {files} removed: have the Series sent again"
 
 
 def _kept_apart(conflicts: int) -> str:

@@ -8,16 +8,22 @@ from datetime import UTC, datetime
 from dicom_node.catalog import Catalog
 from dicom_node.decide import supersede
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain.records import Conflict, Delivery, Series, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.node.words import counted, joined
 
 _WARNING = "Warning: "
+_NOTE = "rejection"
 
 
 def verdict(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str:
     """What became of the Series, or why there is no result, and what to do about it."""
-    parts = [_state(catalog, series, events), *_lacking(catalog, series, events)]
+    parts = [
+        _state(catalog, series, events),
+        *_earlier(catalog, series, events),
+        *_lacking(catalog, series, events),
+    ]
     return "; ".join(part for part in parts if part)
 
 
@@ -45,13 +51,38 @@ def _state(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str:
         case SeriesState.HELD:
             return f"HELD: {series.reason} (to let it go on: {release})"
         case SeriesState.INCOMPLETE:
+            if catalog.keeping.removed_of(series.series_uid):
+                return f"INCOMPLETE: {series.reason}"  # what was removed cannot be released
             return f"INCOMPLETE: {series.reason} (to process it as it is: {release})"
-    steps = [s for s in catalog.views.steps(series.series_uid) if s.revision == series.revision]
+    steps = _steps(catalog, series)
     if not steps:
         reasons = [event.reasons for event in events if isinstance(event, e.SeriesUnrouted)]
         why = joined(reasons[-1]) if reasons else "no step was scheduled"
         return f"complete, no result: {why}"
     return "; ".join(_of_step(catalog, step, events) for step in steps)
+
+
+def _steps(catalog: Catalog, series: Series) -> list[Step]:
+    """Those on what the Series is now."""
+    return [s for s in catalog.views.steps(series.series_uid) if s.revision == series.revision]
+
+
+def _earlier(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> list[str]:
+    """Results that the sentence about its steps leaves out, and where they are."""
+    steps = catalog.views.steps(series.series_uid)
+    told = {uid for s in steps if s.state is StepState.COMPLETED for uid in s.replaces}
+    if series.state is SeriesState.COMPLETE:
+        for step in _steps(catalog, series):
+            told.update(results_of(catalog, step, events), step.replaces)
+    left: dict[str, list[str]] = {}
+    for result in catalog.views.results(series.series_uid):
+        if result.kind != _NOTE and result.sop_instance_uid not in told:
+            left.setdefault(result.tool_id, []).append(result.sop_instance_uid)
+    return [
+        f"its earlier result of {tool_id}: {', '.join(where) or 'owed to nobody'}"
+        for tool_id, uids in left.items()
+        for where in [fates(catalog, uids)]
+    ]
 
 
 def _lacking(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> list[str]:
@@ -70,8 +101,14 @@ def _lacking(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> lis
     apart = [c for c in catalog.views.conflicts(uid) if c.own_series_uid == uid != c.series_uid]
     if apart:
         parts.append(kept_apart(apart))
+    last = next((x for x in reversed(events) if isinstance(x, k.SeriesPurged)), None)
+    when = "" if last is None else f" on {_day(last.at)} ({joined([last.reason])})"
+    lacking = catalog.keeping.removed_of(uid)
     if series.purged_at is not None:
-        parts.append(f"its files were removed on {_day(series.purged_at)}")
+        parts.append(f"its files were removed{when}")
+    elif lacking:
+        are = "is" if lacking == 1 else "are"
+        parts.append(f"{lacking} of its {series.instances} files {are} lacking, removed{when}")
     return parts
 
 
@@ -88,10 +125,10 @@ def kept_apart(conflicts: Sequence[Conflict]) -> str:
 
 def _of_step(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> str:
     if step.state is not StepState.COMPLETED:
-        return _unfinished(step)
+        return _unfinished(catalog, step)
     results = [catalog.views.result(uid) for uid in results_of(catalog, step, events)]
-    uids = [r.sop_instance_uid for r in results if r is not None and r.kind != "rejection"]
-    where = ", ".join(_fates(catalog, uids)) or "it stays here: its route sends it to nobody"
+    uids = [r.sop_instance_uid for r in results if r is not None and r.kind != _NOTE]
+    where = ", ".join(fates(catalog, uids)) or "it stays here: its route sends it to nobody"
     made = f"{step.tool_id} made its result{_warned(step, events)}"
     if step.replaces:
         made += f", which replaces {counted(len(step.replaces), 'earlier one')}"
@@ -110,7 +147,7 @@ def _warned(step: Step, events: Sequence[e.Event]) -> str:
     return f", with a warning ({joined(warnings)})" if warnings else ""
 
 
-def _fates(catalog: Catalog, uids: Sequence[str]) -> list[str]:
+def fates(catalog: Catalog, uids: Sequence[str]) -> list[str]:
     """What became of results at each destination; of many that went the same way, of the first."""
     same: dict[tuple[str, str], list[Delivery]] = {}
     for uid in uids:
@@ -124,25 +161,34 @@ def _fates(catalog: Catalog, uids: Sequence[str]) -> list[str]:
 
 def _beside(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> list[str]:
     """Who has what was replaced, and whether he was told."""
-    told = {event.delivery_id for event in events if isinstance(event, e.RejectionOwed)}
-    arrived = [
-        d
-        for uid in step.replaces
-        for d in catalog.views.deliveries(uid)
-        if d.state in supersede.DELIVERED
-    ]
-    knowing = dict.fromkeys(d.destination for d in arrived if d.delivery_id in told)
-    keeping = dict.fromkeys(d.destination for d in arrived if d.delivery_id not in told)
-    return [
-        *(f"{to} is told to hide the earlier one" for to in knowing),
-        *(f"{to} has the earlier one beside it" for to in keeping),
-    ]
+    notes = {x.delivery_id: x.note_uid for x in events if isinstance(x, e.RejectionOwed)}
+    return list(
+        dict.fromkeys(
+            _told(catalog, d, notes.get(d.delivery_id, ""))
+            for uid in step.replaces
+            for d in catalog.views.deliveries(uid)
+            if d.state in supersede.DELIVERED
+        )
+    )
 
 
-def _unfinished(step: Step) -> str:
+def _told(catalog: Catalog, replaced: Delivery, note_uid: str) -> str:
+    """What a peer knows of a result that was replaced, and that it has."""
+    to = replaced.destination
+    note = next((d for d in catalog.views.deliveries(note_uid) if d.destination == to), None)
+    if note is None:
+        return f"{to} has the earlier one beside it"
+    if note.state in supersede.DELIVERED:
+        return f"{to} was told to hide the earlier one"
+    return f"{to} has the earlier one beside it: the note that tells it to hide it {fate(note)}"
+
+
+def _unfinished(catalog: Catalog, step: Step) -> str:
     """Why there is no result of a step, and whether there will be one."""
-    stays = "; its earlier result, from fewer images, stays valid" if step.replaces else ""
-    return _ending(step) + stays
+    if not step.replaces:
+        return _ending(step)
+    where = ", ".join(fates(catalog, step.replaces)) or "owed to nobody"
+    return f"{_ending(step)}; its earlier result, from fewer images, stays valid: {where}"
 
 
 def _ending(step: Step) -> str:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from dicom_node.catalog import Catalog
-from dicom_node.decide.geometry import split_localizers
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
-from dicom_node.domain.records import Conflict, Instance, Result, Series
+from dicom_node.domain.records import Conflict, Instance, Series
 from dicom_node.domain.states import DeliveryState, SeriesState
+from dicom_node.node.about import about
 from dicom_node.node.digest import Line
-from dicom_node.node.verdict import fate, kept_apart, verdict
-from dicom_node.node.words import Names, counted, joined, opened, sentence
+from dicom_node.node.verdict import kept_apart, verdict
+from dicom_node.node.words import LISTED, Names, clock_text, counted, listed, opened, sentence
 
 __all__ = ["Line", "Story", "clock_text", "stories"]
 
 _FLEETING_S = 5.0  # a wait that was over so soon is not worth a line
-_LISTED = 2  # UIDs of what was refused or kept apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +73,7 @@ def _story(catalog: Catalog, series: Series, text: str) -> Story:
         *_arrivals(events, {i.sop_instance_uid: i for i in instances}),
         *_refusals(events, names),
         *_conflicts(conflicts, series.series_uid),
-        *(_line(event, names) for event in events if not isinstance(event, _TOLD_TOGETHER)),
+        *_others(events, names),
         *_commitments(catalog, series, names),
         *_peers(catalog, series, names),
     ]
@@ -89,7 +87,7 @@ def _story(catalog: Catalog, series: Series, text: str) -> Story:
         series=series,
         verdict=verdict(catalog, series, events),
         lines=tuple(sorted(lines, key=lambda line: line.at)),
-        about=tuple(_about(catalog, series, instances, text)),
+        about=tuple(about(catalog, series, instances, text)),
         kept_apart=tuple(conflicts),
     )
 
@@ -109,9 +107,6 @@ def _strange(catalog: Catalog, series_uid: str, conflicts: Sequence[Conflict]) -
         lines=tuple(sorted(lines, key=lambda line: line.at)),
         kept_apart=tuple(conflicts),
     )
-
-
-_TOLD_TOGETHER = (e.InstanceArrived, e.InstanceRefused)
 
 
 def _line(event: e.Event, names: Names) -> Line:
@@ -205,6 +200,32 @@ def _arrivals(events: Sequence[e.Event], known: dict[str, Instance]) -> Iterator
         )
 
 
+def _others(events: Sequence[e.Event], names: Names) -> Iterator[Line]:
+    """All other events, in order; of a result that consists of many objects they are told once."""
+    made: dict[tuple[int, str], dict[str, e.Event]] = defaultdict(dict)
+    for event in events:
+        if isinstance(event, e.ResultStored):
+            made[event.result.step_id, event.result.kind][event.result.sop_instance_uid] = event
+    many = {uid: some for some in made.values() if len(some) > LISTED for uid in some}
+    for event in events:
+        if isinstance(event, (e.InstanceArrived, e.InstanceRefused)):
+            continue
+        line = _line(event, names)
+        if isinstance(event, e.ResultStored):
+            uid, kind = event.result.sop_instance_uid, event.result.kind
+            if uid in many:
+                line = replace(line, detail=True)
+                if event is list(many[uid].values())[-1]:
+                    text = f"{len(many[uid])} results ({kind}) were made: {listed(many[uid])}"
+                    yield Line(at=event.at, text=text)
+        elif isinstance(event, (e.DeliveryEnded, k.DeliveryConfirmed, k.ProofAwaited)):
+            some = many.get(names.result(event.delivery_id))
+            if some:
+                thread = f"{next(iter(some))} to {names.destination(event.delivery_id)}"
+                line = replace(line, thread=thread, group=line.text)
+        yield line
+
+
 def _refusals(events: Sequence[e.Event], names: Names) -> Iterator[Line]:
     """One line for each reason in an association, and each of several as a detail."""
     refused: dict[tuple[int, int, str], list[e.InstanceRefused]] = defaultdict(list)
@@ -216,7 +237,7 @@ def _refusals(events: Sequence[e.Event], names: Names) -> Iterator[Line]:
             yield _line(some[0], names)
             continue
         yield from (replace(_line(event, names), detail=True) for event in some)
-        uids = _listed(event.sop_instance_uid for event in some)
+        uids = listed(event.sop_instance_uid for event in some)
         yield Line(
             at=some[-1].at,
             text=f"{len(some)} instances over association {number} were refused with "
@@ -271,75 +292,3 @@ def _peers(catalog: Catalog, series: Series, names: Names) -> Iterator[Line]:
         for _, event in catalog.views.events_about(f"peer {name}"):
             if any(begin <= event.at <= end for begin, end in spans):
                 yield _line(event, names)
-
-
-def _about(
-    catalog: Catalog, series: Series, instances: Sequence[Instance], text: str
-) -> Iterator[str]:
-    """What was asked about, if it is an instance or a result, or does not stand in its head."""
-    if text not in (
-        series.series_uid,
-        series.study_uid,
-        series.patient_id,
-        series.accession_number,
-    ):
-        having = sum(text in _identifiers(i) for i in instances)
-        if having:
-            yield f"{having} of its {counted(len(instances), 'instance')} have {text}"
-    for instance in instances:
-        if instance.sop_instance_uid == text:
-            yield _about_instance(catalog, series, instances, instance)
-    for result in catalog.views.results(series.series_uid):
-        if text in (result.sop_instance_uid, result.series_uid):
-            yield _about_result(catalog, result)
-
-
-def _identifiers(instance: Instance) -> tuple[object, ...]:
-    """What may be another for each instance of a Series that should have but one of each."""
-    told = instance.attributes.get
-    return instance.study_uid, told("PatientID"), told("AccessionNumber")
-
-
-def _about_instance(
-    catalog: Catalog, series: Series, instances: Sequence[Instance], instance: Instance
-) -> str:
-    uid = instance.sop_instance_uid
-    came = f"{uid} is an instance of this Series: it came {clock_text(instance.received_at)}"
-    others = split_localizers([i.attributes for i in instances]).others
-    reasons = [reason for attributes, reason in others if attributes.get("SOPInstanceUID") == uid]
-    steps = [s for s in catalog.views.steps(series.series_uid) if s.revision == series.revision]
-    using = [s.tool_id for s in steps if uid in s.instance_uids]
-    if using:
-        return f"{came}, and is part of the input of {', '.join(using)}"
-    return f"{came}, and is left out: {joined(reasons)}" if reasons else came
-
-
-def _about_result(catalog: Catalog, result: Result) -> str:
-    uid = result.sop_instance_uid
-    by = f"{result.tool_id} {result.tool_version}"
-    steps = catalog.views.steps(result.source_series_uid)
-    text = f"{uid} is what {by} made of this Series ({result.kind}) {clock_text(result.created_at)}"
-    for step in steps:
-        if step.step_id == result.step_id and step.replaces:
-            text += f", to replace {_listed(step.replaces)}"
-    later = [s.step_id for s in steps if uid in s.replaces]
-    by_others = [
-        r.sop_instance_uid
-        for r in catalog.views.results(result.source_series_uid)
-        if r.step_id in later
-    ]
-    if by_others:
-        text += f"; it was replaced by {_listed(by_others)}"
-    owed = catalog.views.deliveries(uid)
-    return text + "".join(f"; {d.destination} {fate(d)}" for d in owed)
-
-
-def _listed(uids: Iterable[str]) -> str:
-    every = list(uids)
-    more = f" and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
-    return ", ".join(every[:_LISTED]) + more
-
-
-def clock_text(at: float) -> str:
-    """A time as people read it: UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from dicom_node.catalog.views import Views
 from dicom_node.domain import events as e
@@ -19,6 +20,7 @@ _ARRIVED = {
     "conflict": "came with other content: kept apart",
 }
 
+LISTED = 2  # UIDs, before they are but counted
 
 _PROOF = {
     DeliveryState.COMMITTED: "it has committed to keep it",
@@ -78,6 +80,18 @@ def joined(reasons: Iterable[str]) -> str:
 def counted(count: int, noun: str) -> str:
     """A number with its noun: "1 instance", "2 instances"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(uids: Iterable[str]) -> str:
+    """The first of them, and how many more there are."""
+    every = list(uids)
+    more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
+    return ", ".join(every[:LISTED]) + more
+
+
+def clock_text(at: float) -> str:
+    """A time as people read it: UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 def opened(calling_ae: str, address: str, number: int) -> str:

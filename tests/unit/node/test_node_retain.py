@@ -481,7 +481,7 @@ def test_new_content_waits_until_the_rest_is_here_again(node):
     node.judge()
     known = node.series(uid)
     assert (known.state, known.revision) == (SeriesState.INCOMPLETE, 2)
-    assert known.reason.startswith("3 of its 4 files were removed to make room")
+    assert known.reason.startswith("3 of its 4 files were removed: have the Series sent again")
     node.receive(series[:2])
     assert node.series(uid).state is SeriesState.INCOMPLETE
     node.receive(series[2:3])
