@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -165,6 +166,17 @@ may = {may}
 """
 
 
+def node_in(
+    folder: Path, *, peers: str = "", routes: str = ROUTE, more: str = "", complete: str = SHORT
+) -> NodeUnderTest:
+    """A node on this folder, with what is in it; whoever starts it stops it."""
+    folder.mkdir(exist_ok=True)
+    write_model(folder / "models")
+    path = folder / "ae_config.toml"
+    path.write_text(config_text(peers=peers, routes=routes, more=more, complete=complete))
+    return NodeUnderTest(folder=folder, config_path=path, running=start(load(path)))
+
+
 @pytest.fixture
 def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
     """start_node(peers=, routes=, more=, complete=) -> NodeUnderTest; stopped after the test.
@@ -174,23 +186,30 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
     nodes: list[NodeUnderTest] = []
     folder = tmp_path / "node"
 
-    def begin(
-        *, peers: str = "", routes: str = ROUTE, more: str = "", complete: str = SHORT
-    ) -> NodeUnderTest:
+    def begin(**settings: str) -> NodeUnderTest:
         for node in nodes:
             node.running.stop()
         nodes.clear()
-        folder.mkdir(exist_ok=True)
-        write_model(folder / "models")
-        path = folder / "ae_config.toml"
-        path.write_text(config_text(peers=peers, routes=routes, more=more, complete=complete))
-        running = start(load(path))
-        nodes.append(NodeUnderTest(folder=folder, config_path=path, running=running))
+        nodes.append(node_in(folder, **settings))
         return nodes[-1]
 
     yield begin
     for node in nodes:
         node.running.stop()
+
+
+@pytest.fixture(scope="module")
+def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """As start_node, for tests of a module that leave one another alone: stopped after them all."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(**settings: str) -> NodeUnderTest:
+            node = node_in(tmp_path_factory.mktemp("node"), **settings)
+            stack.callback(node.running.stop)
+            node.performer_pid()  # else it is born between two tests, and talks
+            return node
+
+        yield begin
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dicom_node.testing.commitment import (
     send_report,
 )
 from dicom_node.testing.pacs import LocalPacs, send_series
-from dicom_node.testing.series import a_series
+from dicom_node.testing.series import Header, a_series
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 FROM_PACS = {"called_ae": "DICOMNODE", "calling_ae": "TESTPACS"}
@@ -41,6 +41,15 @@ def proof(report_s=60.0, listed_s=0.1, **more):
 COMMITS = '["store", "commit"]'
 QUERIES = '["store", "query"]'
 BOTH = '["store", "commit", "query"]'
+MAY_COMMIT = '["store", "commit"]'
+KEPT = "no route takes it"
+ROUTE = """
+[[route]]
+name = "lungs"
+when = 'SeriesDescription != "no route takes it"'
+tool = "lung-threshold"
+to = ["@sender"]
+"""
 
 
 def deliveries(node, series):
@@ -75,9 +84,56 @@ def committing(start_node, pacs):
     return begin
 
 
+@pytest.fixture(scope="module")
+def one_node(start_shared, tmp_path_factory):
+    """A node and its PACS, for all tests that need neither another node nor a new start."""
+    folder = tmp_path_factory.mktemp("pacs")
+    with LocalPacs(folder, commitment=Commitment()) as pacs:
+        peers = peer(pacs, offers=COMMITS, may=MAY_COMMIT)
+        node = start_shared(peers=peers, more=proof(report_s=600.0), routes=ROUTE)
+        pacs.destinations["DICOMNODE"] = node.address
+        yield node, pacs
+
+
+@pytest.fixture
+def shared(one_node):
+    """That node and its PACS, which remembers nothing of the test before."""
+    _, pacs = one_node
+    for remembered in (pacs.asked, pacs.reports_sent, pacs.reports_received, pacs.attempts):
+        remembered.clear()
+    return one_node
+
+
+@pytest.fixture
+def sent(shared, request):
+    """sent(commitment) -> node, PACS, series: sent to that node, of a study of this test."""
+    node, pacs = shared
+
+    def begin(commitment):
+        pacs.commitment = commitment
+        series = a_series(4, header=Header(study=request.node.name))
+        send_series(node.address, objects=series, **FROM_PACS)
+        return node, pacs, series
+
+    return begin
+
+
+@pytest.fixture
+def kept(shared, request):
+    """kept(count) -> node, PACS, series: stored in that node, and no route takes it."""
+    node, pacs = shared
+
+    def begin(count):
+        series = a_series(count, header=Header(study=request.node.name, series_description=KEPT))
+        send_series(node.address, objects=series, **FROM_PACS)
+        return node, pacs, series
+
+    return begin
+
+
 @pytest.mark.parametrize("way", ["same", "new"])
-def test_a_pacs_that_commits_is_proof(committing, pacs, way):
-    node, series = committing(Commitment(way=way))
+def test_a_pacs_that_commits_is_proof(sent, way):
+    node, pacs, series = sent(Commitment(way=way))
     node.wait(lambda: states(node, series) == {"COMMITTED"})
     assert pacs.wait_until(lambda: pacs.reports_sent)
     (asked,) = pacs.asked
@@ -134,8 +190,8 @@ def test_what_is_sent_again_in_vain_is_parked(committing, pacs):
     assert "sent 2 times in vain" in node.why(series[0].SeriesInstanceUID)
 
 
-def test_a_refusal_to_keep_waits_for_a_person(committing, pacs):
-    node, series = committing(Commitment(way="new", fails=lambda _uid: 0x0122))
+def test_a_refusal_to_keep_waits_for_a_person(sent):
+    node, pacs, series = sent(Commitment(way="new", fails=lambda _uid: 0x0122))
     node.wait(lambda: states(node, series) == {"PARKED"})
     assert "0x0122 (SOP Class not supported)" in node.why(series[0].SeriesInstanceUID)
     assert len(pacs.attempts) == 1
@@ -151,8 +207,8 @@ def test_a_report_after_a_restart_is_known(committing, start_node, pacs):
     assert len(pacs.asked) == 1, "and nothing was asked twice"
 
 
-def test_a_report_on_a_transaction_that_nobody_asked_for_is_refused_and_recorded(committing, pacs):
-    node, series = committing(Commitment(way="never"))
+def test_a_report_on_a_transaction_that_nobody_asked_for_is_refused_and_recorded(sent):
+    node, pacs, series = sent(Commitment(way="never"))
     node.wait(lambda: pacs.asked)
     asked = pacs.asked[0]
     status = report_back(node, asked, committed=asked.references, transaction_uid="1.2.3.4")
@@ -223,17 +279,12 @@ def test_a_pacs_that_offers_no_proof_has_what_it_answered_with_success(start_nod
 # --- as provider
 
 
-MAY_COMMIT = '["store", "commit"]'
-
-
 def references(series):
     return [(CT, d.SOPInstanceUID) for d in series]
 
 
-def test_what_is_stored_here_is_promised_to_who_asks(start_node, pacs):
-    node = start_node(peers=peer(pacs, offers='["store"]', may=MAY_COMMIT), routes="")
-    series = a_series(4)
-    send_series(node.address, objects=series, **FROM_PACS)
+def test_what_is_stored_here_is_promised_to_who_asks(kept):
+    node, pacs, series = kept(4)
     asked = [
         *references(series[:3]),
         (CT, "1.2.3"),
@@ -255,10 +306,8 @@ def test_what_is_stored_here_is_promised_to_who_asks(start_node, pacs):
     assert any("was promised" in line.text for line in node.story(known.series_uid).lines)
 
 
-def test_a_file_that_is_gone_is_not_promised(start_node, pacs):
-    node = start_node(peers=peer(pacs, offers='["store"]', may=MAY_COMMIT), routes="")
-    series = a_series(2)
-    send_series(node.address, objects=series, **FROM_PACS)
+def test_a_file_that_is_gone_is_not_promised(kept):
+    node, pacs, series = kept(2)
     known = node.running.catalog.views.instance(series[0].SOPInstanceUID)
     (node.folder / "var" / "spool" / known.path).unlink()
     send_commitment_request(
@@ -288,12 +337,8 @@ def test_a_promise_outlives_a_restart_and_a_pacs_that_is_away(start_node, pacs):
     assert set(pacs.reports_received[0].committed) == set(references(series))
 
 
-def test_a_request_that_comes_twice_is_reported_twice_and_another_under_its_uid_refused(
-    start_node, pacs
-):
-    node = start_node(peers=peer(pacs, offers='["store"]', may=MAY_COMMIT), routes="")
-    series = a_series(2)
-    send_series(node.address, objects=series, **FROM_PACS)
+def test_a_request_that_comes_twice_is_reported_twice_and_another_under_its_uid_refused(kept):
+    node, pacs, series = kept(2)
 
     def ask(some):
         return send_commitment_request(

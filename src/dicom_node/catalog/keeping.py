@@ -105,6 +105,16 @@ class Keeping:
             return "", []
         return rows[0]["destination"], self._pairs([row["delivery_id"] for row in rows])
 
+    def awaits_report(self, transaction_uid: str) -> bool:
+        """Whether proof is still lacking of something that a peer was asked to keep."""
+        return bool(
+            self._rows(
+                "SELECT 1 FROM request JOIN delivery USING (delivery_id) "
+                "WHERE request.transaction_uid = ? AND state = 'SENT' LIMIT 1",
+                transaction_uid,
+            )
+        )
+
     def delivery(self, delivery_id: int) -> Delivery | None:
         """One delivery."""
         rows = self._rows("SELECT * FROM delivery WHERE delivery_id = ?", delivery_id)

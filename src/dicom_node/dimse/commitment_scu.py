@@ -37,6 +37,11 @@ class Asked:
     report: CommitmentReport | None = None
 
 
+def not_yet() -> bool:
+    """Only a report ends the waiting."""
+    return False
+
+
 def ask_commitment(
     *,
     peer: Peer,
@@ -44,14 +49,15 @@ def ask_commitment(
     request: CommitmentRequest,
     report_within_s: float = 0.0,
     on_report: Callable[[CommitmentReport], StoreAnswer] | None = None,
+    enough: Callable[[], bool] = not_yet,
     timeouts: Timeouts | None = None,
 ) -> Asked:
     """Ask the peer to keep what the request names, in one N-ACTION.
 
-    The association stays open for report_within_s, or until the report has come on it; the usual
-    way is that the peer opens one to us instead (see Committer). on_report: gives the answer to
-    each report on this association, also to those on other transactions; without it, success for
-    this transaction alone. Raises PeerError for a request that can be no such.
+    The association stays open for report_within_s, or until the report has come on it, or it is
+    `enough`; the usual way is that the peer opens one to us (see Committer). on_report: gives the
+    answer to each report on this association, also to those on other transactions; without it,
+    success for this transaction alone. Raises PeerError for a request that can be no such.
     """
     _check(request.transaction_uid, len(request.references))
     reports: list[CommitmentReport] = []
@@ -90,7 +96,7 @@ def ask_commitment(
                 commitment.encode_request(request, explicit=explicit),
             )
             if outcome.succeeded:
-                dialogue.listen(lambda: bool(reports), report_within_s)
+                dialogue.listen(lambda: bool(reports) or enough(), report_within_s)
     except Ended as ended:
         outcome = outcome or ended.outcome
     return Asked(outcome=outcome, report=reports[0] if reports else None)

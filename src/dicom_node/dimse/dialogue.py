@@ -32,6 +32,7 @@ from dicom_node.domain.identifiers import (
 from dicom_node.domain.records import Peer
 
 _BUFFER_BYTES = 64 * 1024
+_LOOK_S = 0.1  # whether it is enough: that may be learned elsewhere
 _RELEASE_S = 10.0  # a peer that does not answer a release is aborted
 _CONTEXT_ID = 1
 
@@ -107,8 +108,8 @@ class Dialogue:
     def listen(self, enough: Callable[[], bool], seconds: float) -> None:
         """Answer what the peer asks, until it is enough or the time is over."""
         until = time.monotonic() + seconds
-        while not enough() and self._hear(until):
-            pass
+        while not enough() and time.monotonic() < until:
+            self._hear(min(until, time.monotonic() + _LOOK_S))
 
     # --- the wire ---------------------------------------------------------------------------------
 

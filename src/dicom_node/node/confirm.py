@@ -271,16 +271,20 @@ def reply_of(asked: Asked) -> Reply:
     return Reply.REFUSED if refused else Reply.UNHEARD
 
 
-def asker(ae_title: str, timeouts: Timeouts) -> AskCommitment:
-    """N-ACTION as `ae_title`."""
+def asker(
+    ae_title: str, timeouts: Timeouts, report_s: float, enough: Callable[[CommitmentRequest], bool]
+) -> AskCommitment:
+    """N-ACTION as `ae_title`. report_s: so long a report is awaited at all. enough: whether it came
+    otherwise, or nobody waits any more."""
 
     def ask(peer: Peer, request: CommitmentRequest, on_report: OnReport) -> Asked:
         return ask_commitment(
             peer=peer,
             calling_ae=ae_title,
             request=request,
-            report_within_s=_SAME_ASSOCIATION_S,
+            report_within_s=min(report_s, _SAME_ASSOCIATION_S),
             on_report=on_report,
+            enough=lambda: enough(request),
             timeouts=timeouts,
         )
 

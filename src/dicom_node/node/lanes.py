@@ -48,6 +48,10 @@ class Lanes:
             return False
         return True
 
+    def ending(self) -> bool:
+        """Whether the node waits for what is under way to finish."""
+        return self._ending.is_set()
+
     def finish(self, seconds: float) -> None:
         """Wait for what is under way."""
         self._ending.set()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dicom_node.config.load import Config
 from dicom_node.decide.pressure import Limits
+from dicom_node.dimse.contract import CommitmentRequest
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.node import bell as bells
 from dicom_node.node import confirm, deliver, promise
@@ -135,15 +136,21 @@ def _deliverer(shared: Shared, instead: deliver.Instead) -> deliver.Deliverer:
 
 def _confirmer(shared: Shared, reports: confirm.Reports) -> confirm.Confirmer:
     title, timeouts = shared.config.node.ae_title, _timeouts(shared.config)
+    lanes = _lanes(shared, "confirm with", bells.CONFIRM)
+    keeping = shared.journal.catalog.keeping
+
+    def enough(request: CommitmentRequest) -> bool:
+        return lanes.ending() or not keeping.awaits_report(request.transaction_uid)
+
     return confirm.Confirmer(
         peers=reports.peers,
         policy=reports.policy,
         journal=shared.journal,
         clock=shared.clock,
         reports=reports,
-        ask=confirm.asker(title, timeouts),
+        ask=confirm.asker(title, timeouts, reports.policy.report_within_s, enough),
         listing=confirm.lister(title, timeouts),
-        lanes=_lanes(shared, "confirm with", bells.CONFIRM),
+        lanes=lanes,
     )
 
 

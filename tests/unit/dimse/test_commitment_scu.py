@@ -109,6 +109,13 @@ def test_a_report_that_comes_too_late_for_the_association_is_no_failure(pacs: Lo
     assert done.report is None
 
 
+def test_nothing_is_waited_for_once_it_is_learned_elsewhere(pacs: LocalPacs) -> None:
+    pacs.commitment.way = "never"
+    done = asked(pacs, within_s=200, enough=lambda: bool(pacs.asked))
+    assert done.outcome.succeeded
+    assert done.report is None
+
+
 def test_without_patience_the_association_is_released_at_once(pacs: LocalPacs) -> None:
     pacs.commitment.delay_s = 60.0
     assert asked(pacs, within_s=0).outcome.succeeded
