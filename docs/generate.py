@@ -48,7 +48,8 @@ STORE_STATUSES: Mapping[int, str] = MappingProxyType(
         0xA700: "Disk space is below `min_free_gib`, or the disk is full: try again later. Or the "
         "object is larger than `max_object_gib`.",
         0xA900: "A UID is missing or no UID, or class or instance differ from the command.",
-        0xC000: "No data set, one that ends early, is deflated, or has too few pixels.",
+        0xC000: "No data set, one that ends early, is deflated, or an image with too few pixels "
+        "or none.",
     }
 )
 

@@ -39,7 +39,9 @@ _UIDS = {
 _SAMPLES, _PHOTOMETRIC, _FRAMES = 0x00280002, 0x00280004, 0x00280008
 _ROWS, _COLUMNS, _BITS_ALLOCATED = 0x00280010, 0x00280011, 0x00280100
 _PIXEL_ATTRIBUTES = (_SAMPLES, _PHOTOMETRIC, _FRAMES, _ROWS, _COLUMNS, _BITS_ALLOCATED)
-_KEPT = frozenset({*_UIDS, *_PIXEL_ATTRIBUTES, PIXEL_DATA})
+_PROVIDER_URL = 0x00287FE0
+_PIXELS = (PIXEL_DATA, 0x7FE00008, 0x7FE00009, _PROVIDER_URL)  # the two are floats
+_KEPT = frozenset({*_UIDS, *_PIXEL_ATTRIBUTES, *_PIXELS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ def check_stored(path: Path, expected_class: str, expected_instance: str) -> Pro
 
     The data set must end where the file ends, nest sequences no deeper than MAX_DEPTH, carry valid
     Study, Series and SOP Instance UIDs and those of the command (PS3.4 §B.2.3), and hold at least
-    as much native Pixel Data as rows, columns, samples, bits and frames say (PS3.5 §8.1.1).
+    as much native Pixel Data as rows, columns, samples, bits and frames say (PS3.5 §8.1.1). What
+    has rows, columns and bits and no pixels at all was cut between two elements.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -106,14 +109,16 @@ def _check_found(
 
 
 def _check_pixels(located: Located, found: dict[int, Element]) -> Problem | None:
-    pixels = found.get(PIXEL_DATA)
-    if pixels is None or pixels.undefined:
-        return None
     rows, columns, bits = (
         _short(located, found.get(t)) for t in (_ROWS, _COLUMNS, _BITS_ALLOCATED)
     )
     if not rows or not columns or not bits:
         return None  # nothing to hold it against
+    if not found.keys() & set(_PIXELS):
+        return _problem(CANNOT_UNDERSTAND, f"no Pixel Data, but {rows} rows, {columns} columns")
+    pixels = found.get(PIXEL_DATA)
+    if pixels is None or pixels.undefined:
+        return None
     samples = _short(located, found.get(_SAMPLES)) or 1
     if _ascii(located, found.get(_PHOTOMETRIC)) == "YBR_FULL_422":
         samples = 2  # PS3.3 C.7.6.3.1.2: two samples a pixel on average

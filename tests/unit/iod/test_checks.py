@@ -148,6 +148,37 @@ def test_fewer_pixels_than_announced_cannot_be_understood(check, changes) -> Non
     assert problem.comment.startswith("Pixel Data has 2048 bytes, not ")
 
 
+@pytest.mark.parametrize("syntax", [None, IMPLICIT, BIG])
+def test_an_image_without_pixels_cannot_be_understood(check, syntax: str | None) -> None:
+    dataset = an_image(PixelData=None)
+    if syntax:
+        dataset.file_meta.TransferSyntaxUID = syntax
+    assert check(coded(dataset)) == Problem(
+        status=0xC000, comment="no Pixel Data, but 32 rows, 32 columns"
+    )
+
+
+def test_a_cut_before_the_pixels_cannot_be_understood(check) -> None:
+    content = coded(an_image())
+    assert check(content[: content.index(struct.pack("<HH", 0x7FE0, 0x0010))]) is not None
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("FloatPixelData", bytes(4096)),
+        ("DoubleFloatPixelData", bytes(8192)),
+        ("PixelDataProviderURL", "https://pacs/pixels"),
+    ],
+)
+def test_pixels_may_stand_elsewhere(check, keyword: str, value: object) -> None:
+    assert check(coded(an_image(PixelData=None, **{keyword: value}))) is None
+
+
+def test_an_object_that_is_no_image_needs_no_pixels(check) -> None:
+    assert check(coded(an_image(PixelData=None, Rows=None, Columns=None))) is None
+
+
 def test_a_pad_byte_after_odd_pixels_is_allowed(check) -> None:
     dataset = an_image(Rows=3, Columns=3, BitsAllocated=8, BitsStored=8, HighBit=7)
     dataset.PixelData = bytes(10)
