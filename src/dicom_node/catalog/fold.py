@@ -32,33 +32,16 @@ def fold(db: sqlite3.Connection, event: e.Event, number: int) -> str:
 
 
 def _node_started(db: sqlite3.Connection, event: e.NodeStarted, number: int) -> None:
-    """Nothing outlives the process: associations are lost, claims return to the queue.
-
-    Times in the future are those of a clock that was set back: nothing waits for them.
-    """
+    """Nothing outlives the process: associations are lost, claims return to the queue."""
     del number
+    _set_back(db, event.at)
     db.execute(
-        "UPDATE series SET due_at = :at, ask_at = NULL, source_at = NULL, source_count = NULL, "
-        "last_at = min(last_at, :at) WHERE state = :receiving",
+        "UPDATE series SET due_at = :at, ask_at = NULL, source_at = NULL, source_count = NULL "
+        "WHERE state = :receiving",
         {"at": event.at, "receiving": SeriesState.RECEIVING},
     )
     db.execute(
         "UPDATE association SET ended_at = ?, ended = 'lost' WHERE ended_at IS NULL", (event.at,)
-    )
-    db.execute("UPDATE association SET ended_at = ?1 WHERE ended_at > ?1", (event.at,))
-    db.execute(
-        "UPDATE step SET due_at = ?1 WHERE state = ?2 AND due_at > ?1",
-        (event.at, StepState.SCHEDULED),
-    )
-    db.execute(
-        "UPDATE delivery SET due_at = ?1 WHERE state IN (?2, ?3, ?4) AND due_at > ?1 + ?5",
-        (
-            event.at,
-            DeliveryState.QUEUED,
-            DeliveryState.DEFERRED,
-            DeliveryState.SENT,
-            _WAIT_MAX_S,
-        ),
     )
     db.execute(
         "UPDATE step SET state = ?, due_at = ?, lease_until = NULL, performer = NULL, "
@@ -74,6 +57,32 @@ def _node_started(db: sqlite3.Connection, event: e.NodeStarted, number: int) -> 
         "UPDATE delivery SET state = ?, due_at = ?, reason = 'the node was stopped' "
         "WHERE state = ?",
         (DeliveryState.DEFERRED, event.at, DeliveryState.SENDING),
+    )
+
+
+def _set_back(db: sqlite3.Connection, at: float) -> None:
+    """Times in the future are those of a clock that was set back: nothing waits for them.
+
+    What is due after an attempt may lie in the future, and is believed for a day.
+    """
+    db.execute(
+        "UPDATE series SET last_at = ?1, first_at = min(first_at, ?1) WHERE last_at > ?1", (at,)
+    )
+    db.execute("UPDATE series SET promised_at = ?1 WHERE promised_at > ?1", (at,))
+    db.execute("UPDATE association SET ended_at = ?1 WHERE ended_at > ?1", (at,))
+    db.execute(
+        "UPDATE step SET due_at = ?1 WHERE state = ?2 AND due_at > ?1", (at, StepState.SCHEDULED)
+    )
+    db.execute(
+        "UPDATE delivery SET due_at = min(due_at, ?1), created_at = min(created_at, ?1), "
+        "sent_at = min(sent_at, ?1) "
+        "WHERE created_at > ?1 OR sent_at > ?1 OR (due_at > ?1 + ?2 AND state IN (?3, ?4, ?5))",
+        (at, _WAIT_MAX_S, DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.SENT),
+    )
+    db.execute(
+        "UPDATE promise SET due_at = min(due_at, ?1), asked_at = min(asked_at, ?1) "
+        "WHERE asked_at > ?1 OR due_at > ?1 + ?2",
+        (at, _WAIT_MAX_S),
     )
 
 

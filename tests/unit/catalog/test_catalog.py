@@ -10,6 +10,7 @@ from dicom_node.catalog import Catalog
 from dicom_node.catalog.refold import differences
 from dicom_node.catalog.schema import connect
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain import states
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Delivery, Instance, Result, Step
@@ -235,6 +236,46 @@ def test_a_series_under_way_is_judged_at_a_restart_whatever_the_clock_was(catalo
     catalog.commit(e.NodeStarted(at=50, version="1"))  # the clock was set back meanwhile
     (series,) = catalog.views.series_due(50)
     assert series.last_at == 50
+
+
+def test_a_series_that_is_complete_keeps_no_time_of_a_clock_that_was_set_back(catalog):
+    scheduled(catalog)
+    catalog.commit(e.NodeStarted(at=50, version="1"))
+    assert catalog.views.series("1.2.3").last_at == 50
+    assert catalog.views.series("1.2.3").state is SeriesState.COMPLETE
+
+
+def test_a_delivery_of_a_clock_that_was_set_back_is_due_at_once(catalog):
+    through_to_delivery(catalog)
+    catalog.commit(e.DeliveryClaimed(at=311, delivery_id=1))
+    catalog.commit(
+        e.DeliveryEnded(
+            at=312, delivery_id=1, state=DeliveryState.DEFERRED, status=None, reason="", due_at=330
+        )
+    )
+    catalog.commit(e.NodeStarted(at=50, version="1"))
+    (delivery,) = catalog.views.deliveries("2.25.1")
+    assert (delivery.due_at, delivery.created_at) == (50, 50)
+
+
+def test_a_delivery_that_waits_for_its_next_attempt_goes_on_waiting_after_a_start(catalog):
+    through_to_delivery(catalog)
+    catalog.commit(e.DeliveryClaimed(at=311, delivery_id=1))
+    catalog.commit(
+        e.DeliveryEnded(
+            at=312, delivery_id=1, state=DeliveryState.DEFERRED, status=None, reason="", due_at=900
+        )
+    )
+    catalog.commit(e.NodeStarted(at=400, version="1"))
+    (delivery,) = catalog.views.deliveries("2.25.1")
+    assert (delivery.due_at, delivery.created_at) == (900, 310)
+
+
+def test_a_report_that_is_owed_is_due_at_once_when_the_clock_was_set_back(catalog):
+    catalog.commit(k.CommitmentAsked(at=312, transaction_uid="2.25.7", peer="PACS", references={}))
+    catalog.commit(e.NodeStarted(at=50, version="1"))
+    (promise,) = catalog.keeping.promises_due(50)
+    assert promise.due_at == 50
 
 
 def test_a_failing_step_returns_until_it_is_put_into_quarantine(catalog):
