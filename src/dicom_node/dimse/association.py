@@ -53,6 +53,9 @@ class Gate(Protocol):
     def admit(self, association: Acceptor) -> bool:
         """Count a connection as an association, unless there are too many."""
 
+    def turn_away(self, association: Acceptor) -> None:
+        """Count it as a connection again: it was rejected, and is told so."""
+
     def leave(self, association: Acceptor) -> None:
         """Stop counting it."""
 
@@ -218,6 +221,7 @@ class Acceptor:
         )
         rejection = self._judge(request)
         if rejection is not None:
+            self._house.gate.turn_away(self)
             _log.warning(
                 "association with %s: %s", self._address[0], status.rejection_words(rejection)
             )

@@ -54,6 +54,14 @@ class Doorkeeper:
             self._active[association] = None
             return True
 
+    def turn_away(self, association: Acceptor) -> None:
+        """Count it as a connection again: it was rejected, and is told so."""
+        with self._changed:
+            if association in self._active:
+                del self._active[association]
+                self._pending[association] = None
+                self._changed.notify_all()
+
     def leave(self, association: Acceptor) -> None:
         """Stop counting it."""
         with self._changed:

@@ -193,6 +193,20 @@ def test_associations_beyond_the_limit_are_rejected_for_now_and_later_accepted(
         association.release()
 
 
+def test_who_was_turned_away_takes_no_place_while_he_stays_connected(
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, entity: AE
+) -> None:
+    server = storage_scp(limits=Limits(associations_max=1))
+    spool_receiver.verdict = Rejection(result=2, source=3, reason=2)
+    lingering = wire.call(server.port)
+    lingering.send(wire.associate_rq())
+    assert lingering.receive()[0] == 3
+    spool_receiver.verdict = None
+    association = associated(entity, server.port)
+    assert association.is_established
+    association.release()
+
+
 def until(so: Callable[[], bool]) -> bool:
     """Wait until something is so; false if it is not so within 20 s."""
     deadline, pause = time.monotonic() + 20, threading.Event()
