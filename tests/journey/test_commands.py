@@ -200,6 +200,21 @@ def test_routes_tried_on_a_folder_count_and_choose_as_the_node_does(tmp_path, co
     assert all("CallingAE is 'X', not 'PACS'" in one["reasons"][0] for one in told)
 
 
+def test_a_folder_with_two_patients_under_one_series_uid_goes_to_no_model(tmp_path, config):
+    with_route(config, 'Modality == "CT"')
+    mixed = a_series(8)
+    for dataset in mixed[4:]:
+        dataset.PatientID = "SOMEBODY-ELSE"
+    write_files(tmp_path / "in", mixed)
+    said = "the Series holds images of 2 patients"
+    done = run(routes, "test", tmp_path / "in", "--config", config)
+    assert (done.exit_code, said in done.output) == (1, True)
+    out = ("--out", tmp_path / "out", "--tool", "lung-threshold")
+    done = run(process, tmp_path / "in", *out, "--config", config)
+    assert (done.exit_code, f"no result: {said}" in done.output) == (1, True)
+    assert "ELSE" not in done.output
+
+
 def test_routes_can_be_tried_as_a_configured_peer(tmp_path, config, build):
     with_route(config, 'CallingAE == "THEPACS"', build.peer_table("pacs", "THEPACS", 104))
     write_files(tmp_path / "in", a_series(4))

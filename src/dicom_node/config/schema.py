@@ -68,6 +68,13 @@ class Receive(Section):
         le=1000,
         description="Associations at a time. Further ones are rejected for now.",
     )
+    max_associations_per_peer: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Associations of one peer at a time, so that it does not lock out the others. "
+        "Without it: half of `max_associations`.",
+    )
     max_pdu: int = Field(
         default=131072,
         ge=4096,
@@ -111,13 +118,20 @@ class Receive(Section):
         description="UIDs of transfer syntaxes to accept, beside the known ones.",
     )
 
+    def peer_associations(self) -> int:
+        """How many associations one peer may have at a time."""
+        if self.max_associations_per_peer is not None:
+            return self.max_associations_per_peer
+        return (self.max_associations + 1) // 2
+
 
 class Complete(Section):
     """When a Series counts as complete. Each time runs anew with each instance."""
 
     release_s: Seconds = Field(
         default=2.0,
-        description="Wait where every association was released and no plane is missing.",
+        description="Wait where every association was released and no plane is missing, or where "
+        "one is open and as many images are here as the header counts.",
     )
     quiet_s: Seconds = Field(default=20.0, description="Wait where the end is not that clear.")
     give_up_s: Seconds = Field(
@@ -259,8 +273,8 @@ class Route(Section):
     to: tuple[str, ...] = Field(
         default=("@sender",),
         strict=False,
-        description="Peers that get the results; `@sender` is the peer that sent the Series. "
-        "Empty: they stay here.",
+        description="Peers that get the results; `@sender` is the peer that sent the Series, or "
+        "most of it. Empty: they stay here.",
     )
     priority: int = Field(
         default=0, ge=-100, le=100, description="Steps with a higher one are performed first."

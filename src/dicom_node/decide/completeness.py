@@ -4,7 +4,8 @@ No attribute and no message of DICOM says "this was the last image" to a Storage
 are heard, and weighed:
 
 - proof: the source, asked after the last instance came, has exactly as many; or the header counts
-  as many, every association has ended and no plane is missing. Nothing is waited for.
+  as many, every association was released and no plane is missing. Nothing is waited for. The header
+  counts one acquisition: while an association is open, another may follow.
 - contradiction: the source has more, or the planes leave a hole that the source was not asked
   about. The Series waits for them until the limit, and is INCOMPLETE then.
 - hints: how associations ended, how long it has been quiet. They only set the length of the wait.
@@ -40,9 +41,10 @@ class Evidence:
     """What is known about a Series at one moment; times in UTC seconds.
 
     instances: how many have arrived. planes: those that are not set aside, as localizers are.
-    associations: how many of them brought any. open_associations:
-    those that have not ended. last_end: how the latest to end did ("released", "aborted", ...), and
-    last_end_at when. hole: the geometry's complaint about missing planes, "" if there is none.
+    associations: how many of them brought any. open_associations: those that have not ended.
+    broken_associations: those that have, and not by release. last_end: how the latest to end did
+    ("released", "aborted", ...), and last_end_at when. heard_since: when the node was started: it
+    heard nothing before. hole: the geometry's complaint about missing planes, "" if there is none.
     expected: what the header counts (Images in Acquisition (0020,1002)), if it does.
     can_ask: the source answers queries. asking_since: it is being asked. asked_at: when the query
     went out that gave source_count (None: it could not say) and source (who said it, and how).
@@ -55,6 +57,8 @@ class Evidence:
     last_at: float
     associations: int
     open_associations: int
+    broken_associations: int = 0
+    heard_since: float = 0.0
     last_end: str | None = None
     last_end_at: float | None = None
     hole: str = ""
@@ -108,7 +112,7 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Verdict:
     weighed = _weigh(evidence, policy)
     if not weighed.patience_s:
         return Verdict(state=SeriesState.COMPLETE, reasons=weighed.reasons)
-    since = evidence.last_at
+    since = max(evidence.last_at, evidence.heard_since)
     if weighed.patience_s == policy.release_s and evidence.last_end_at is not None:
         since = max(since, evidence.last_end_at)
     since = min(since, now)  # a clock that was set back: "just now"
@@ -160,16 +164,20 @@ def _weigh(evidence: Evidence, policy: Policy) -> _Weighed:
             patience_s=policy.give_up_s, reasons=(*reasons, evidence.hole), missing=True
         )
     hint = _hint(evidence)
+    if evidence.expected == evidence.planes and not evidence.doubt:
+        as_many = f"{_planes(evidence.planes)}, as many as the header counts"
+        if evidence.open_associations:
+            return _Weighed(patience_s=policy.release_s, reasons=(*reasons, as_many, hint))
+        if not hint and not evidence.broken_associations:
+            proof = (*reasons, "every association was released", as_many)
+            return _Weighed(patience_s=0.0, reasons=proof)
+    if not hint and evidence.one_each:
+        hint = "the sender opens an association for each image"
     if hint:
         return _Weighed(patience_s=policy.quiet_s, reasons=(*reasons, hint))
-    reasons = (*reasons, "every association was released")
-    if evidence.expected == evidence.planes:
-        counted = f"{_planes(evidence.planes)}, as many as the header counts"
-        return _Weighed(patience_s=0.0, reasons=(*reasons, counted))
-    if evidence.one_each:
-        hint = "the sender opens an association for each image"
-        return _Weighed(patience_s=policy.quiet_s, reasons=(*reasons[:-1], hint))
-    return _Weighed(patience_s=policy.release_s, reasons=(*reasons, "no plane is missing"))
+    which = "the last" if evidence.broken_associations else "every"
+    reasons = (*reasons, f"{which} association was released", "no plane is missing")
+    return _Weighed(patience_s=policy.release_s, reasons=reasons)
 
 
 def _source(evidence: Evidence, policy: Policy) -> _Weighed | None:

@@ -40,6 +40,8 @@ LOCALIZER_RATIO = 2  # ... where the others are at least that many times more
 class Fault(StrEnum):
     """What may be wrong with the planes of a Series, or with their values."""
 
+    PATIENTS = "PATIENTS"
+    STUDIES = "STUDIES"
     TOO_FEW = "TOO FEW"
     MULTI_FRAME = "MULTI-FRAME"
     NO_POSITION = "NO POSITION"
@@ -72,7 +74,12 @@ class Severity(StrEnum):
     MINOR = "MINOR"  # numbers that are less exact
 
 
-_FATAL = frozenset({Fault.MULTI_FRAME, Fault.NO_POSITION, Fault.ORIENTATION, Fault.MATRIX})
+_FATAL = frozenset(
+    {
+        *(Fault.PATIENTS, Fault.STUDIES),
+        *(Fault.MULTI_FRAME, Fault.NO_POSITION, Fault.ORIENTATION, Fault.MATRIX),
+    }
+)
 _MINOR = frozenset({Fault.COPY, Fault.SPARSE, Fault.ANISOTROPY, Fault.NON_SQUARE, Fault.BODY_PART})
 
 

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dicom_node.decide.geometry import Finding
 from dicom_node.decide.match import Expression, evaluate
 from dicom_node.domain.records import Attributes, Peer
 from dicom_node.domain.tool import Applicable, NotApplicable
@@ -72,16 +73,19 @@ def plan(
     applicability: Applicability,
     routes: Sequence[Route],
     is_own_result: bool = False,
+    mixed: Sequence[Finding] = (),
 ) -> Plan:
     """The steps that the routes ask for. The node's own results are never processed again.
 
     attributes: of one instance of the Series, with the keywords of match.NODE_KEYWORDS added.
     Routes that want the same results of the same tool share one step, with all their destinations.
     A route with destinations of which none is known gives no step; one without destinations does:
-    its results stay here.
+    its results stay here. mixed: see subject; such a Series goes nowhere.
     """
     if is_own_result:
         return Plan(reasons=("the Series is a result of this node: no route takes it",))
+    if mixed:
+        return Plan(reasons=tuple(f"{finding.reason}: no route takes it" for finding in mixed))
     if not routes:
         return Plan(reasons=("no route is configured: add [[route]]",))
     peer = resolve_sender(sender, peers)

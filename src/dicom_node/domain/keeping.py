@@ -140,7 +140,8 @@ class FilesRemoved:
 class InstanceRestored:
     """An object whose file had been removed came again: the same bytes.
 
-    judge_at: when its Series is judged anew, if it waits for that.
+    judge_at: when its Series is judged anew, if it waits for that. association: over which; None
+    where that is not known.
     """
 
     at: float
@@ -149,6 +150,7 @@ class InstanceRestored:
     sha256: str
     path: str
     judge_at: float
+    association: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

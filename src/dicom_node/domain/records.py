@@ -42,7 +42,8 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A SOP Instance in the catalog."""
+    """A SOP Instance in the catalog. association: that brought it, the last if its file had been
+    removed meanwhile."""
 
     sop_instance_uid: str
     sop_class_uid: str

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dicom_node.config.secrets import reveal
 from dicom_node.dimse.holdings import Learned, count_series
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import ConfigurationError, PeerError
-from dicom_node.domain.records import Association, Peer, Series
+from dicom_node.domain.records import Peer, Series
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.lanes import Lanes
+from dicom_node.node.stage import AFTER_ERROR_S
 from dicom_node.web.qido import Service, count_instances
 
 Count = Callable[[Peer, Series], tuple[int | None, str]]
@@ -22,54 +24,48 @@ Count = Callable[[Peer, Series], tuple[int | None, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """Asks for each Series that the assembler wants to know about; one thread a peer."""
+    """Asks for each Series that the assembler wants to know about; one thread a peer.
 
-    source_of: Callable[[Sequence[Association]], Peer | None]
+    source_of: the peer that sent a Series.
+    """
+
+    source_of: Callable[[str], Peer | None]
     count: Count
     journal: Journal
     clock: Clock
-    busy: dict[str, threading.Thread]
-    wake: Callable[[], None]
+    lanes: Lanes
 
     def run_due(self, now: float) -> float | None:
-        """Start a thread for each peer that is to be asked. The bell says when there is more."""
-        del now
-        views = self.journal.catalog.views
+        """Start a thread for each peer that is to be asked. Returns when to try again."""
+        busy = self.lanes.busy()
         wanted: dict[str, tuple[Peer, list[Series]]] = {}
-        for series in views.series_to_ask():
-            peer = self.source_of(views.associations(series.series_uid))
-            if peer is not None and peer.name not in self.busy:
+        for series in self.journal.catalog.views.series_to_ask():
+            peer = self.source_of(series.series_uid)
+            if peer is not None and peer.name not in busy:
                 wanted.setdefault(peer.name, (peer, []))[1].append(series)
-        for name, (peer, some) in wanted.items():
-            thread = threading.Thread(
-                target=self._ask, args=(peer, some), name=f"ask {name}", daemon=True
-            )
-            self.busy[name] = thread
-            thread.start()
-        return None
+        started = [
+            self.lanes.start(name, partial(self._ask, peer, some))
+            for name, (peer, some) in wanted.items()
+        ]
+        return None if all(started) else now + AFTER_ERROR_S  # a lane rings
 
     def finish(self, seconds: float) -> None:
         """Wait for what is under way."""
-        for thread in list(self.busy.values()):
-            thread.join(seconds)
+        self.lanes.finish(seconds)
 
     def _ask(self, peer: Peer, some: Sequence[Series]) -> None:
-        try:
-            for series in some:
-                asked_at = self.clock.now()
-                count, source = self.count(peer, series)
-                self.journal.commit(
-                    e.SourceCounted(
-                        at=asked_at,
-                        series_uid=series.series_uid,
-                        revision=series.revision,
-                        count=count,
-                        source=source,
-                    )
+        for series in some:
+            asked_at = self.clock.now()
+            count, source = self.count(peer, series)
+            self.journal.commit(
+                e.SourceCounted(
+                    at=asked_at,
+                    series_uid=series.series_uid,
+                    revision=series.revision,
+                    count=count,
+                    source=source,
                 )
-        finally:
-            del self.busy[peer.name]  # before the bell: who wakes must find the peer free
-            self.wake()
+            )
 
 
 def counter(ae_title: str, timeouts: Timeouts) -> Count:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dicom_node.decide import completeness, subject, supersede
-from dicom_node.decide.geometry import Fault, NotAStack, hole, split_localizers, stack_of
-from dicom_node.decide.routing import Route, Sender, StepPlan, plan, resolve_sender
+from dicom_node.decide.geometry import Fault, Finding, NotAStack, hole, split_localizers, stack_of
+from dicom_node.decide.origin import Origin, origin
+from dicom_node.decide.routing import Route, StepPlan, plan
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import CatalogError, NodeError
+from dicom_node.domain.errors import CatalogDamaged, CatalogError
 from dicom_node.domain.records import Association, Attributes, Instance, Peer, Series, Step
 from dicom_node.domain.states import SeriesState, StepState
 from dicom_node.node.applicability import Judge
@@ -25,6 +27,7 @@ class Assembler:
     """Judges each Series that is due, and schedules its steps in the same transaction.
 
     ask_source: whether senders that offer queries are asked how many instances they have.
+    started_at: since when the node hears them.
     """
 
     policy: completeness.Policy
@@ -33,28 +36,38 @@ class Assembler:
     peers: tuple[Peer, ...]
     tools: Mapping[str, Judge]
     journal: Journal
+    started_at: float = 0.0
 
     def run_due(self, now: float) -> float | None:
-        """Judge what is due. Returns when the next Series is."""
+        """Judge what is due. Returns when the next Series is.
+
+        Raises CatalogError, at the end where it was about one Series: the others are judged.
+        """
         views = self.journal.catalog.views
+        failed: CatalogError | None = None
         for series in views.series_due(now):
             try:
                 self.journal.commit(*self._judged(series, now))
-            except CatalogError:  # it changed meanwhile: it is due again by what changed it
-                if views.series(series.series_uid) == series:
+            except CatalogError as error:
+                if error.full or isinstance(error, CatalogDamaged):
                     raise
+                if views.series(series.series_uid) == series:
+                    failed = error
+                # else it changed meanwhile: it is due again by what changed it
+        if failed is not None:
+            raise failed
         return views.next_series_due()
 
     def _judged(self, series: Series, now: float) -> list[e.Event]:
         """The verdict; a Series that the node cannot judge is held, and the others go on."""
         views = self.journal.catalog.views
-        instances = views.instances(series.series_uid)
-        associations = views.associations(series.series_uid)
-        if len(instances) != series.instances:  # more came between the two reads
-            series = views.series(series.series_uid) or series
         try:
+            instances = views.instances(series.series_uid)
+            associations = views.associations(series.series_uid)
+            if len(instances) != series.instances:  # more came between the two reads
+                series = views.series(series.series_uid) or series
             return self.judge(series, instances, associations, now)
-        except NodeError:
+        except CatalogError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever its header holds, it is one Series
             _log.exception("series %s cannot be judged", series.series_uid)
@@ -70,12 +83,12 @@ class Assembler:
         now: float,
     ) -> list[e.Event]:
         """The events that the verdict consists of."""
-        own = self.journal.catalog.views.is_own_series(series.series_uid)
         split = split_localizers([i.attributes for i in instances])
-        source = self.source_of(associations)
-        evidence = _evidence(series, split.volume, associations, can_ask=self._asks(source))
-        verdict = completeness.judge(evidence, patience_with(source, self.policy), now)
-        reasons = verdict.reasons
+        brought = Counter(instance.association for instance in instances)
+        sent_by = origin(associations, brought, self.peers)
+        evidence = self._evidence(series, split.volume, associations, sent_by.peer)
+        verdict = completeness.judge(evidence, patience_with(sent_by.peer, self.policy), now)
+        reasons = (*verdict.reasons, *([sent_by.reason] if sent_by.reason else ()))
         if series.conflicts:
             reasons = (*reasons, _kept_apart(series.conflicts))
         if split.others and split.volume:
@@ -99,34 +112,67 @@ class Assembler:
         )
         if state is not SeriesState.COMPLETE:
             return [judged]
-        return [judged, *self._routed(series, subject.chosen(split), associations, own, now)]
+        mixed = subject.mixed(instance.attributes for instance in instances)
+        return [judged, *self._routed(series, subject.chosen(split), sent_by, mixed, now)]
 
-    def source_of(self, associations: Sequence[Association]) -> Peer | None:
+    def source_of(self, series_uid: str) -> Peer | None:
         """The peer that sent the Series, if it is one."""
-        last = associations[-1]
-        sender = Sender(ae_title=last.calling_ae, address=last.address)
-        return resolve_sender(sender, self.peers)
+        views = self.journal.catalog.views
+        return origin(views.associations(series_uid), views.brought(series_uid), self.peers).peer
 
-    def _asks(self, source: Peer | None) -> bool:
-        return self.ask_source and source is not None and source.can_be_asked
+    def _evidence(
+        self,
+        series: Series,
+        volume: Sequence[Attributes],
+        associations: Sequence[Association],
+        source: Peer | None,
+    ) -> completeness.Evidence:
+        ended = [a for a in associations if a.ended_at is not None]
+        last = max(ended, key=lambda a: (a.ended_at or 0.0, a.number), default=None)
+        found = stack_of(volume)
+        fault = found if isinstance(found, NotAStack) else None
+        return completeness.Evidence(
+            instances=series.instances,
+            planes=len(volume),
+            first_at=series.first_at,
+            last_at=series.last_at,
+            associations=len(associations),
+            open_associations=len(associations) - len(ended),
+            broken_associations=sum(a.ended != "released" for a in ended),
+            heard_since=self.started_at,
+            last_end=last.ended if last else None,
+            last_end_at=last.ended_at if last else None,
+            hole=hole(found),
+            doubt=fault.reason if fault is not None and fault.fault in _MAY_BE_MENDED else "",
+            expected=_expected(volume),
+            can_ask=self.ask_source and source is not None and source.can_be_asked,
+            asking_since=series.ask_at,
+            asked_at=series.source_at,
+            source_count=series.source_count,
+            source=series.source,
+            released=series.released,
+        )
 
     def _routed(
         self,
         series: Series,
         chosen: Sequence[Attributes],
-        associations: Sequence[Association],
-        own: bool,
+        sent_by: Origin,
+        mixed: Sequence[Finding],
         now: float,
     ) -> list[e.Event]:
-        last = associations[-1]
-        attributes = subject.header(chosen, calling_ae=last.calling_ae, called_ae=last.called_ae)
+        called = sent_by.association
+        attributes = subject.header(
+            chosen, calling_ae=called.calling_ae, called_ae=called.called_ae
+        )
         found = plan(
             attributes=attributes,
-            sender=Sender(ae_title=last.calling_ae, address=last.address),
+            sender=sent_by.sender,
             peers=self.peers,
             applicability={name: judge(attributes) for name, judge in self.tools.items()},
             routes=self.routes,
-            is_own_result=own,
+            is_own_result=self.journal.catalog.views.is_own_series(series.series_uid),
+            mixed=mixed,
         )
         events: list[e.Event] = [
             e.StepScheduled(at=now, step=self._replacing(_step(series, step, chosen, now)))
@@ -171,38 +217,6 @@ def _kept_apart(conflicts: int) -> str:
     if conflicts == 1:
         return "1 object with the UID of another and other content was kept apart"
     return f"{conflicts} objects with the UIDs of others and other content were kept apart"
-
-
-def _evidence(
-    series: Series,
-    volume: Sequence[Attributes],
-    associations: Sequence[Association],
-    *,
-    can_ask: bool,
-) -> completeness.Evidence:
-    ended = [a for a in associations if a.ended_at is not None]
-    last = max(ended, key=lambda a: (a.ended_at or 0.0, a.number), default=None)
-    found = stack_of(volume)
-    fault = found if isinstance(found, NotAStack) else None
-    return completeness.Evidence(
-        instances=series.instances,
-        planes=len(volume),
-        first_at=series.first_at,
-        last_at=series.last_at,
-        associations=len(associations),
-        open_associations=len(associations) - len(ended),
-        last_end=last.ended if last else None,
-        last_end_at=last.ended_at if last else None,
-        hole=hole(found),
-        doubt=fault.reason if fault is not None and fault.fault in _MAY_BE_MENDED else "",
-        expected=_expected(volume),
-        can_ask=can_ask,
-        asking_since=series.ask_at,
-        asked_at=series.source_at,
-        source_count=series.source_count,
-        source=series.source,
-        released=series.released,
-    )
 
 
 def _expected(volume: Sequence[Attributes]) -> int | None:

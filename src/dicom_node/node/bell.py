@@ -13,6 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
+RECEIVE = "receive"
 ASSEMBLE = "assemble"
 ASK = "ask"
 PERFORM = "perform"

@@ -79,7 +79,12 @@ def answers(
 ) -> Iterator[Answer]:
     """What the tool makes of each series, one after the other; the tool is loaded when needed."""
     for series in found:
-        split = split_localizers([source.attributes for source in series.sources])
+        headers = [source.attributes for source in series.sources]
+        mixed = subject.mixed(headers)
+        if mixed:
+            yield Answer(series=series, reason="; ".join(f.reason for f in mixed))
+            continue
+        split = split_localizers(headers)
         chosen = subject.chosen(split)
         suits = judge(subject.header(chosen))
         if isinstance(suits, NotApplicable):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from dicom_node.decide import subject
 from dicom_node.decide.gate import (
     Admission,
     Repeats,
@@ -140,7 +141,11 @@ def judge(sources: Sequence[Source], policy: InputPolicy) -> Judged:
 
     Pixels are looked at only where planes lie at one position. Raises PixelsUndecodable.
     """
-    repeated = repeats([source.attributes for source in sources])
+    headers = [source.attributes for source in sources]
+    findings = subject.mixed(headers)
+    if findings:
+        return Judged(sources=(), findings=findings)  # no plane of one is held against the other's
+    repeated = repeats(headers)
     findings = _repeat_findings(repeated, {source.uid: source for source in sources})
     kept = [source for source in sources if source.uid not in repeated.dropped]
     found = stack_of([source.attributes for source in kept], tolerate=frozenset(Fault))

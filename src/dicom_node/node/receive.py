@@ -16,6 +16,7 @@ from dicom_node.dimse.contract import (
     StoreAnswer,
     StoreRequest,
 )
+from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogError, NotDicom, SpoolError
@@ -33,7 +34,6 @@ DUPLICATE = 0x0111  # of the UID, not of the content: the sender is to know
 NOT_AUTHORISED = 0x0124
 CONGESTION = Rejection(result=2, source=3, reason=1)  # PS3.8 Table 9-21: come again later
 
-
 _REJECTION_AGAIN_S = 3600.0
 _REJECTIONS_MAX = 1000
 _UIDS = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -41,9 +41,10 @@ _UIDS = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """Who may associate, and how much may come. quiet_s: when a Series is judged at the latest.
+    """Who may associate, and how much may come.
 
-    closed: whether nobody is let in for now who wants to store.
+    quiet_s: a Series is judged at the latest when nothing of it has come for so long. peer_max:
+    associations of one peer at a time. closed: whether nobody is let in for now who wants to store.
     """
 
     ae_title: str
@@ -51,12 +52,14 @@ class Admission:
     accept_unknown: bool
     min_free_bytes: int
     quiet_s: float
+    peer_max: int = 1000
     closed: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)
 class _Open:
     request: AssociationRequest
+    who: tuple[str, str]
     opened_at: float
     may_store: bool
     recorded: bool = False
@@ -84,13 +87,22 @@ class StorageReceiver:
     """The node's side of the Storage SCP: dimse calls it, from one thread for each association."""
 
     def __init__(
-        self, *, admission: Admission, spool: Spool, journal: Journal, clock: Clock
+        self,
+        *,
+        admission: Admission,
+        spool: Spool,
+        journal: Journal,
+        clock: Clock,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
+        """wake: called when run_due has something to do."""
         self._admission = admission
         self._spool = spool
         self._journal = journal
         self._clock = clock
+        self._wake = wake
         self._open: dict[int, _Open] = {}
+        self._untold: list[e.AssociationEnded] = []
         self._lock = threading.Lock()
         self._rejections = _Rejections()
         self._last = journal.catalog.views.last_association()
@@ -107,14 +119,19 @@ class StorageReceiver:
             )
         if request.proposes_storage and self._admission.closed():
             return self._reject(request, "the node takes in nothing for now", CONGESTION)
+        who = (peer.name, "") if peer is not None else ("", request.address)
         with self._lock:
-            self._last += 1
-            self._open[self._last] = _Open(
-                request=request,
-                opened_at=self._clock.now(),
-                may_store=peer is None or "store" in peer.may,
-            )
-            return self._last
+            if sum(known.who == who for known in self._open.values()) < self._admission.peer_max:
+                self._last += 1
+                self._open[self._last] = _Open(
+                    request=request,
+                    who=who,
+                    opened_at=self._clock.now(),
+                    may_store=peer is None or "store" in peer.may,
+                )
+                return self._last
+        reason = f"it has {self._admission.peer_max} associations already, as many as a peer may"
+        return self._reject(request, reason, LOCAL_LIMIT_EXCEEDED)
 
     def _reject(self, request: AssociationRequest, reason: str, code: int | Rejection) -> Rejection:
         """code: a rejection, or the reason of one that is permanent, by the service user."""
@@ -157,13 +174,36 @@ class StorageReceiver:
         """C-ECHO leaves no trace in the catalog: IT probes every few seconds."""
 
     def ended(self, association: int, how: str) -> None:
-        """The association is over; recorded if it stored anything."""
+        """The association is over; recorded if it stored anything, or was refused something."""
         with self._lock:
             gone = self._open.pop(association, None)
-        if gone is not None and gone.recorded:
-            self._journal.commit(
-                e.AssociationEnded(at=self._clock.now(), number=association, how=how)
-            )
+        if gone is None or not gone.recorded:
+            return
+        over = e.AssociationEnded(at=self._clock.now(), number=association, how=how)
+        try:
+            self._journal.commit(over)
+        except CatalogError:
+            with self._lock:
+                self._untold.append(over)
+            self._wake()
+            raise
+
+    def run_due(self, now: float) -> float | None:
+        """Record the ends of associations that could not be recorded. Raises CatalogError.
+
+        Till then they count as open, and what they sent waits for more.
+        """
+        del now
+        with self._lock:
+            untold, self._untold = self._untold, []
+        try:
+            if untold:
+                self._journal.commit(*untold)
+        except CatalogError:
+            with self._lock:
+                self._untold = [*untold, *self._untold]
+            raise
+        return None
 
     def record(self, request: StoreRequest, stored: Stored, attributes: Attributes) -> StoreAnswer:
         """The file is durable: commit the fact, and only then say success."""
@@ -219,11 +259,12 @@ class StorageReceiver:
                 sha256=instance.sha256,
                 path=instance.path,
                 judge_at=judge_at,
+                association=instance.association,
             )
             return self._journal.commit(restored)[-1]
 
     def _opening(self, number: int) -> tuple[e.Event, ...]:
-        """The association's own record, made with the first thing that it stores."""
+        """The association's own record, made with the first thing that it stores, or is refused."""
         with self._lock:
             association = self._open[number]
             if association.recorded:
@@ -263,8 +304,11 @@ class StorageReceiver:
             status=status,
             reason=reason,
         )
-        with contextlib.suppress(CatalogError):
-            self._journal.commit(event)
+        opening = self._opening(request.association)
+        try:
+            self._journal.commit(*opening, event)
+        except CatalogError:
+            self._forget_opening(request.association, opening)
         return StoreAnswer(status=status, comment=reason)
 
 

@@ -25,6 +25,7 @@ from dicom_node.node.assemble import Assembler
 from dicom_node.node.clock import Clock, SystemClock
 from dicom_node.node.fallback import instead
 from dicom_node.node.journal import Journal
+from dicom_node.node.lanes import Lanes
 from dicom_node.node.layout import (
     GIB,
     catalog_path,
@@ -85,9 +86,10 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         reconciler = reconcile(spool, journal, clock)
         shared = Shared(config=config, spool=spool, journal=journal, bell=bell, clock=clock)
         onward = outgoing(shared, instead(catalog, clock))
-        server = _listen(shared, onward)
+        receiver = _receiver(shared, onward)
+        server = _listen(shared, receiver, onward)
         close = undo.pop_all().close
-    threads, finish = _stages(shared, manifests, onward, stop)
+    threads, finish = _stages(shared, manifests, receiver, onward, stop)
     supervisor = Supervisor(
         command=("-m", "dicom_node.node.performer"),
         arguments=(repr(clock.offset), str(hand_over(config))),
@@ -138,21 +140,27 @@ def watching(clock: SystemClock, run_due: stage.RunDue) -> stage.RunDue:
     return run
 
 
-def _listen(shared: Shared, onward: Outgoing) -> Server:
+def _receiver(shared: Shared, onward: Outgoing) -> StorageReceiver:
     config, receive = shared.config, shared.config.receive
-    receiver = StorageReceiver(
+    return StorageReceiver(
         admission=Admission(
             ae_title=config.node.ae_title,
             peers=config.peers,
             accept_unknown=receive.unknown_peers == "accept",
             min_free_bytes=int(receive.min_free_gib * GIB),
-            quiet_s=config.complete.quiet_s,
+            quiet_s=min(config.complete.release_s, config.complete.quiet_s),
+            peer_max=receive.peer_associations(),
             closed=onward.gauge.closed,
         ),
         spool=shared.spool,
         journal=shared.journal,
         clock=shared.clock,
+        wake=lambda: shared.bell.ring(bells.RECEIVE),
     )
+
+
+def _listen(shared: Shared, receiver: StorageReceiver, onward: Outgoing) -> Server:
+    config, receive = shared.config, shared.config.receive
     return serve_storage(
         ae_title=config.node.ae_title,
         host=config.node.host,
@@ -173,6 +181,7 @@ def _listen(shared: Shared, onward: Outgoing) -> Server:
 def _stages(
     shared: Shared,
     manifests: Mapping[str, ModelManifest],
+    receiver: StorageReceiver,
     onward: Outgoing,
     stop: threading.Event,
 ) -> tuple[list[threading.Thread], Callable[[], None]]:
@@ -185,6 +194,7 @@ def _stages(
         peers=config.peers,
         tools=judges(manifests),
         journal=journal,
+        started_at=clock.now(),
     )
     asker = Asker(
         source_of=assembler.source_of,
@@ -194,10 +204,10 @@ def _stages(
         ),
         journal=journal,
         clock=clock,
-        busy={},
-        wake=lambda: bell.ring(bells.ASK),
+        lanes=Lanes(what="ask", wake=lambda: bell.ring(bells.ASK)),
     )
     threads = [
+        _thread(bells.RECEIVE, receiver.run_due, bell, clock, stop),
         _thread(bells.ASSEMBLE, assembler.run_due, bell, clock, stop),
         _thread(bells.ASK, asker.run_due, bell, clock, stop),
         *(_thread(name, run_due, bell, clock, stop) for name, run_due in onward.stages),

@@ -182,7 +182,7 @@ def _arrivals(events: Sequence[e.Event], known: dict[str, Instance]) -> Iterator
         arrived, first = event.instance, known.get(event.instance.sop_instance_uid)
         if first is None or first.sha256 != arrived.sha256:
             continue
-        came_first = first.association == arrived.association and first.received_at == event.at
+        came_first = first.received_at == event.at
         (new if came_first else again)[arrived.association].append(event.at)
         verb = "was stored" if came_first else "came again, with the same content"
         text = f"instance {arrived.sop_instance_uid} {verb}"

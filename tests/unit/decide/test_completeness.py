@@ -54,6 +54,54 @@ HOLE = "1 plane is missing after position 30.0 mm"
             SeriesState.COMPLETE,
         ),
         (
+            "an earlier one was aborted",
+            replace(RELEASED, associations=2, broken_associations=1),
+            1013,
+            SeriesState.COMPLETE,
+        ),
+        (
+            "the header counts as many, and an association is open",
+            replace(RELEASED, expected=93, open_associations=1, last_end=None, last_end_at=None),
+            1012,
+            SeriesState.COMPLETE,
+        ),
+        (
+            "the header counts as many, and an association was aborted",
+            replace(RELEASED, expected=93, associations=2, broken_associations=1),
+            1013,
+            SeriesState.COMPLETE,
+        ),
+        (
+            "the header counts as many, and the last association was aborted",
+            replace(RELEASED, expected=93, broken_associations=1, last_end="aborted"),
+            1030,
+            SeriesState.COMPLETE,
+        ),
+        (
+            "the header counts as many, and the spacing is uneven while one is open",
+            replace(RELEASED, expected=93, open_associations=1, doubt="spacing is uneven"),
+            1030,
+            SeriesState.COMPLETE,
+        ),
+        (
+            "the node was down since: it heard nothing",
+            replace(RELEASED, last_end="lost", last_end_at=2000, heard_since=2000),
+            2020,
+            SeriesState.COMPLETE,
+        ),
+        (
+            "a hole, and the node was down since",
+            replace(RELEASED, hole=HOLE, heard_since=2000),
+            2600,
+            SeriesState.INCOMPLETE,
+        ),
+        (
+            "the node was started before it came",
+            replace(RELEASED, heard_since=900),
+            1013,
+            SeriesState.COMPLETE,
+        ),
+        (
             "uneven spacing",
             replace(RELEASED, doubt="spacing is uneven"),
             1030,
@@ -80,6 +128,12 @@ def test_the_verdict_falls_when_the_evidence_allows(what, evidence, done_at, sta
 
 def test_as_many_as_the_header_counts_is_complete_at_once():
     assert judge(replace(RELEASED, expected=93), POLICY, 1011).state is SeriesState.COMPLETE
+
+
+def test_it_is_not_said_of_every_association_that_it_was_released_when_one_was_not():
+    broken = replace(RELEASED, associations=2, broken_associations=1)
+    assert "the last association was released" in judge(broken, POLICY, 1011).reasons
+    assert "every association was released" in judge(RELEASED, POLICY, 1011).reasons
 
 
 ASKABLE = replace(RELEASED, can_ask=True)
@@ -185,6 +239,8 @@ evidences = st.builds(
     last_at=st.floats(100, 200),
     associations=st.integers(1, 50),
     open_associations=st.integers(0, 5),
+    broken_associations=st.integers(0, 5),
+    heard_since=st.floats(0, 300),
     last_end=st.sampled_from([None, "released", "aborted", "lost"]),
     last_end_at=st.none() | st.floats(100, 300),
     hole=st.sampled_from(["", HOLE]),
@@ -217,5 +273,6 @@ def test_a_waiting_series_is_judged_by_its_due_time(evidence, now):
         assert verdict.due_at is not None
         assert verdict.due_at > now or verdict.due_at == pytest.approx(now)
         assert verdict.due_at <= now + 601
-        settled = judge(evidence, POLICY, max(verdict.due_at, evidence.last_at + 900))
+        heard = max(evidence.last_at, evidence.heard_since)
+        settled = judge(evidence, POLICY, max(verdict.due_at, heard + 900))
         assert settled.state is not SeriesState.RECEIVING or settled.ask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dicom_node.decide.geometry import Fault, Finding
 from dicom_node.decide.match import parse
 from dicom_node.decide.routing import Plan, Route, Sender, StepPlan, plan, resolve_sender
 from dicom_node.domain.records import Peer
@@ -76,6 +77,13 @@ def test_own_results_are_never_processed():
     result = planned(a_route(), is_own_result=True)
 
     assert result == Plan(reasons=("the Series is a result of this node: no route takes it",))
+
+
+def test_images_of_several_patients_go_nowhere():
+    finding = Finding(code=Fault.PATIENTS, reason="the Series holds images of 2 patients")
+    result = planned(a_route(), mixed=(finding,))
+
+    assert result == Plan(reasons=("the Series holds images of 2 patients: no route takes it",))
 
 
 def test_no_route_at_all_is_a_reason():

@@ -128,6 +128,15 @@ def test_a_tilted_series_is_refused_by_default(tmp_path: Path) -> None:
         run(tmp_path, series(chest(20.0)[0]))
 
 
+def test_images_of_two_patients_are_refused_whatever_the_model_allows(tmp_path: Path) -> None:
+    made = series(chest()[0])
+    for dataset in made[12:]:
+        dataset.PatientID = "SOMEBODY-ELSE"
+    lenient = InputPolicy(holes=WARN, frames_of_reference=WARN, duplicates=WARN, few_slices=WARN)
+    with pytest.raises(NotAVolume, match=r"^the Series holds images of 2 patients$"):
+        run(tmp_path, made, lenient)
+
+
 @pytest.mark.parametrize("treatment", [WARN, RESAMPLE])
 def test_a_tilted_series_gets_its_mask_on_its_own_planes(
     tmp_path: Path, treatment: Treatment
