@@ -85,7 +85,7 @@ def plan(
     if is_own_result:
         return Plan(reasons=("the Series is a result of this node: no route takes it",))
     if mixed:
-        return Plan(reasons=tuple(f"{finding.reason}: no route takes it" for finding in mixed))
+        return Plan(reasons=tuple(finding.reason for finding in mixed))
     if not routes:
         return Plan(reasons=("no route is configured: add [[route]]",))
     peer = resolve_sender(sender, peers)
