@@ -163,7 +163,7 @@ def test_every_accession_number_and_patient_id_of_a_series_leads_to_it(node):
     for dataset in objects[3:]:
         dataset.PatientID, dataset.AccessionNumber = "P-SECOND", "ACC-SECOND"
     uid = sent(node, objects)
-    arrives(node, uid)
+    node.wait(lambda: "no result: the Series holds images of 2 patients" in node.why(uid))
     for number in ("P-SECOND", "ACC-SECOND"):
         text = words(node, number)
         assert f"series {uid}" in text
