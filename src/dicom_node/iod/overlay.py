@@ -17,7 +17,7 @@ SIDE_MIN_PX, SIDE_MAX_PX = 256, 512
 """The shorter side is at least, the longer at most that long; only by whole factors."""
 
 _MARGIN_PX = 4
-_LINE_PX = 13
+LINE_PX = 13
 _OBLIQUE = 0.38  # a second letter from about 22 degrees on
 _FONT = ImageFont.load_default_imagefont()  # of bits: no rasterizer that could change its mind
 
@@ -91,7 +91,7 @@ def burn_sides(picture: NDArray[np.uint8], right: str, bottom: str, *, foot_line
 
     foot_lines: of text at the bottom, above which the letters stay.
     """
-    rows, columns = picture.shape[0] - foot_lines * _LINE_PX, picture.shape[1]
+    rows, columns = picture.shape[0] - foot_lines * LINE_PX, picture.shape[1]
     left, top = opposite(right), opposite(bottom)
     for text, x, y in ((right, 1.0, 0.5), (left, 0.0, 0.5), (bottom, 0.5, 1.0), (top, 0.5, 0.0)):
         mask = _mask(text, 2)
@@ -105,10 +105,10 @@ def burn_lines(
 ) -> None:
     """Lines of text in the left corner, top or bottom, each with a square of a colour, or none.
 
-    A line that is too long for the picture is cut.
+    What is too long for the picture is cut: see `wrapped`.
     """
     rows, columns = picture.shape[:2]
-    height = _LINE_PX
+    height = LINE_PX
     top = rows - _MARGIN_PX - height * len(lines) if bottom else _MARGIN_PX
     for number, (text, colour) in enumerate(lines):
         y, x = top + number * height, _MARGIN_PX
@@ -119,11 +119,36 @@ def burn_lines(
         _ink(picture, mask, (y, x))
 
 
+def wrapped(
+    lines: Sequence[tuple[str, RGB | None]], columns: int, lines_max: int
+) -> list[tuple[str, RGB | None]]:
+    """The same in lines that a picture of so many columns has room for; the colour stands first.
+
+    Of more than `lines_max` the last ends with an ellipsis. A word that is too long stays whole.
+    """
+    made: list[tuple[str, RGB | None]] = []
+    for text, colour in lines:
+        room = columns - 2 * _MARGIN_PX - (LINE_PX if colour is not None else 0)
+        parts = [""]
+        for word in text.split():
+            longer = f"{parts[-1]} {word}".strip()
+            if parts[-1] and _FONT.getlength(longer) > room:
+                parts.append(word)
+            else:
+                parts[-1] = longer
+        made += [(parts[0], colour), *((part, None) for part in parts[1:])]
+    if len(made) > lines_max > 0:
+        text, colour = made[lines_max - 1]
+        made[lines_max - 1 :] = [(f"{text.rpartition(' ')[0]} ...", colour)]
+    return made
+
+
 def _mask(text: str, size: int) -> NDArray[np.bool_]:
     """The pixels of one line of ASCII text, each `size` pixels wide and high."""
+    space = int(_FONT.getlength(" "))  # a T begins left of its place, and loses that at the start
     box = _FONT.getbbox(text)
-    image = Image.new("1", (max(1, int(box[2])), max(1, int(box[3]))))
-    ImageDraw.Draw(image).text((0, 0), text, 1, _FONT)
+    image = Image.new("1", (max(1, int(box[2]) + 1), max(1, int(box[3]))))
+    ImageDraw.Draw(image).text((1 - space, 0), f" {text}", 1, _FONT)
     return np.asarray(image, bool).repeat(size, axis=0).repeat(size, axis=1)
 
 

@@ -154,13 +154,19 @@ def _picture(series: _Series, position: int, index: int) -> NDArray[np.uint8]:
     name = f"{series.identity.name} {series.identity.version}"
     heading: list[tuple[str, overlay.RGB | None]] = [(plain(name, LO), None)]
     heading += [(plain(s.label, LO), s.rgb) for s in result.segments]
-    overlay.burn_lines(picture, heading, bottom=False)
-    foot = [f"Warning: {plain(text, LT)}" for text in result.warnings[:_WARNINGS_MAX]]
-    foot.append(f"{position + 1}/{len(series.shown)}")
+    rows, columns = picture.shape[:2]
+    overlay.burn_lines(
+        picture, overlay.wrapped(heading, columns, rows // 3 // overlay.LINE_PX), bottom=False
+    )
+    warnings: list[tuple[str, overlay.RGB | None]] = [
+        (plain(text, LT), None) for text in result.warnings[:_WARNINGS_MAX]
+    ]
+    foot = overlay.wrapped(warnings, columns, rows // 2 // overlay.LINE_PX)
+    foot.append((f"{position + 1}/{len(series.shown)}", None))
     if series.settings.research_use:
-        foot.append(NOT_FOR_DIAGNOSIS)
+        foot.append((NOT_FOR_DIAGNOSIS, None))
     overlay.burn_sides(picture, *_directions(series.volume), foot_lines=len(foot))
-    overlay.burn_lines(picture, [(text, None) for text in foot], bottom=True)
+    overlay.burn_lines(picture, foot, bottom=True)
     return picture
 
 

@@ -185,3 +185,26 @@ def test_warnings_are_burned_in_and_written(paths):
     warned = read(made(paths, warnings=("the slices are thick",)))[0]
     assert "the slices are thick" in warned.ImageComments
     assert (warned.pixel_array != read(made(paths))[0].pixel_array).any()
+
+
+def test_a_long_warning_is_burned_in_whole_on_as_many_lines_as_it_takes(paths):
+    words = [f"word{n}" for n in range(24)]
+    longer, shorter = (
+        read(made(paths, warnings=(f"Warning: {' '.join(some)}.",)))[0].pixel_array
+        for some in (words, words[:-1])
+    )
+    assert (longer != shorter).any(), "the last word is in the picture, too"
+    lines = overlay.wrapped([(f"Warning: {' '.join(words)}.", None)], longer.shape[1], 99)
+    assert len(lines) > 2
+    assert " ".join(text for text, _ in lines) == f"Warning: {' '.join(words)}."
+
+
+def test_lines_keep_their_colour_and_end_with_dots_where_there_is_no_room():
+    lines = [("short", None), ("one two three four five six seven eight nine ten", RED)]
+    assert overlay.wrapped(lines, 1000, 9) == lines
+    narrow = overlay.wrapped(lines, 100, 9)
+    assert [colour for _, colour in narrow] == [None, RED, *[None] * (len(narrow) - 2)]
+    cut = overlay.wrapped(lines, 100, 3)
+    assert len(cut) == 3
+    assert cut[-1][0].endswith(" ...")
+    assert overlay.wrapped([("w" * 99, None)], 100, 9) == [("w" * 99, None)]
