@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 from click.testing import CliRunner
@@ -134,5 +136,29 @@ def test_a_node_that_is_stopped_is_said_to_be(tmp_path, table, build):
     with build.a_node(tmp_path / "node", peers=table) as node:
         objects = a_series(1)
         send_series(node.address, objects=objects, **FROM_PACS)
-        assert "is running" in shown(node).output
-    assert "is NOT RUNNING" in shown(node).output
+        node.wait(lambda: shown(node).output.startswith("DICOMNODE is running\n"))
+    stopped = shown(node, "--attention")
+    assert stopped.output.startswith("DICOMNODE is NOT RUNNING\n")
+    assert "nothing needs attention" not in stopped.output
+    assert stopped.return_value == 1, "what a monitor looks at"
+
+
+def test_a_node_that_takes_nothing_in_is_said_to_be_so(tmp_path, table, build):
+    with build.a_node(tmp_path / "node", peers=table, routes="") as node:
+        full = node.config_path.read_text().replace("min_free_gib = 0.01", "min_free_gib = 1e6")
+        node.config_path.write_text(full)
+        done = shown(node, "--attention")
+        assert done.return_value == 1
+        first = " ".join(done.output.split("GiB free")[0].split())
+        assert first.startswith("DICOMNODE is running, but ")
+        assert "REFUSING WHAT IS SENT: " in first or "CLOSED TO SENDERS: " in first
+
+
+def test_a_node_whose_performer_is_dead_is_said_to_be(start_node, table):
+    node = start_node(peers=table)
+    path = node.folder / "models" / "lung-threshold" / "model.toml"
+    path.write_text("nonsense")  # from the performer's next start on
+    os.kill(node.performer_pid(), signal.SIGKILL)
+    node.wait(lambda: shown(node, "--attention").return_value == 1)
+    told = shown(node, "--attention").output
+    assert told.startswith("DICOMNODE is running, but WITHOUT A PERFORMER")

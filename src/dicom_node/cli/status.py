@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import click
 from dicom_node.catalog import Catalog
 from dicom_node.cli import capacity
 from dicom_node.cli.asking import counted
-from dicom_node.cli.common import complain, config_option, json_option, print_json
+from dicom_node.cli.common import config_option, json_option, print_json
 from dicom_node.cli.examine import node_runs
 from dicom_node.cli.opened import open_catalog
 from dicom_node.cli.telling import say
 from dicom_node.config.load import Config, load
+from dicom_node.decide.pressure import Level, Pressure
 from dicom_node.domain.records import Series
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.node import bell as bells
@@ -34,11 +35,17 @@ _REASON_MAX = 300
 
 @click.command()
 @click.option("--limit", default=10, show_default=True, help="How many series, newest first.")
-@click.option("--attention", is_flag=True, help="Only what needs attention; exit 1 if there is.")
+@click.option(
+    "--attention",
+    is_flag=True,
+    help="Only what needs attention; exit 1 if there is, or the node cannot work.",
+)
 @config_option
 @json_option
 def status(limit: int, attention: bool, config_path: Path | None, as_json: bool) -> int:
     """What needs attention, and the newest series; also while the node runs.
+
+    The first line says whether the node can do its work: for a monitor, with --attention.
 
     The UIDs are for dicom-node why, retry, hold and release. Times are UTC.
     """
@@ -66,7 +73,7 @@ def status(limit: int, attention: bool, config_path: Path | None, as_json: bool)
         print_json(told)
     else:
         _print(told, attention_only=attention)
-    return 1 if attention and told["attention"] else 0
+    return 1 if attention and (told["attention"] or told["node"]["troubles"]) else 0
 
 
 def _known(catalog: Catalog, uids: Sequence[str]) -> list[Series]:
@@ -84,11 +91,24 @@ def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
         "ae_title": config.node.ae_title,
         "running": runs,
         "performing": performs,
+        "troubles": list(_troubles(takes, runs=runs, performs=performs)),
         "free_gib": round(free_gib, 1),
         "refuses_for_want_of_space": free_gib < config.receive.min_free_gib,
         "level": str(takes.level),
         "level_reason": takes.reason,
     }
+
+
+def _troubles(takes: Pressure, *, runs: bool, performs: bool) -> Iterator[str]:
+    """Why the node cannot do its work, whatever becomes of single series."""
+    if not runs:
+        yield "NOT RUNNING"
+    elif not performs:
+        yield "WITHOUT A PERFORMER: no model runs until one has started (the log says why)"
+    if takes.level is Level.CLOSED:
+        yield f"CLOSED TO SENDERS: {takes.reason}"
+    elif takes.level is Level.REFUSING:
+        yield f"REFUSING WHAT IS SENT: {takes.reason}"
 
 
 def _row(catalog: Catalog, series: Series) -> dict[str, Any]:
@@ -139,17 +159,15 @@ def _made(catalog: Catalog, series: Series) -> tuple[list[str], list[str]]:
 
 def _print(told: dict[str, Any], *, attention_only: bool) -> None:
     node, counts = told["node"], told["counts"]
-    runs = "is running" if node["running"] else "is NOT RUNNING"
+    troubles = node["troubles"]
+    state = "; ".join(troubles) or "running"
+    if troubles and node["running"]:
+        state = f"running, but {state}"
+    say(f"{node['ae_title']} is {state}", colour="red" if troubles else None)
     say(
-        f"{node['ae_title']} {runs}, {node['free_gib']} GiB free; {counts['series']} series, "
+        f"{node['free_gib']} GiB free; {counts['series']} series, "
         f"{counted(counts['instance'], 'instance')}, {counted(counts['result'], 'result')}"
     )
-    if node["running"] and not node["performing"]:
-        complain("no performer lives: no model runs until one has started (the log says why)")
-    if node["refuses_for_want_of_space"]:
-        complain("the disk is too full: senders are refused (receive.min_free_gib)")
-    if node["level"] == "closed":
-        complain(f"associations that propose storage are rejected: {node['level_reason']}")
     if told["attention"]:
         states = ", ".join(f"{n} {state}" for state, n in told["needs_attention"].items())
         click.secho(f"\nNEEDS ATTENTION: {states}", fg="yellow")
@@ -157,7 +175,7 @@ def _print(told: dict[str, Any], *, attention_only: bool) -> None:
             _print_row(row)
         say("what happened: dicom-node why UID; then: dicom-node retry UID, or release UID")
     elif attention_only:
-        click.echo("nothing needs attention")
+        click.echo("no series needs attention" if troubles else "nothing needs attention")
     for row in told["waiting"]:
         say(
             f"{row['peer']} is waited for, with {counted(row['results'], 'result')}: "
