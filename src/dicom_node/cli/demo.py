@@ -24,6 +24,7 @@ from dicom_node.cli.demo_folder import MARK, empty
 from dicom_node.cli.demo_pacs import ConfiguredPacs, DemoPacs, test_pacs
 from dicom_node.cli.demo_series import DemoSeries, given_series, phantom_series
 from dicom_node.config.load import Config, load
+from dicom_node.decide.geometry import Fault
 from dicom_node.decide.supersede import DELIVERED
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import NodeError
@@ -33,7 +34,7 @@ from dicom_node.iod.picture import contact_sheet
 from dicom_node.iod.seg_read import read_segmentation
 from dicom_node.node import log
 from dicom_node.node.clock import SystemClock
-from dicom_node.node.produce import in_order
+from dicom_node.node.produce import judge
 from dicom_node.node.serve import RunningNode, start
 from dicom_node.node.why import stories
 from dicom_node.tools.registry import load_models
@@ -157,14 +158,13 @@ def _shown(
     """Everything from the object that came back from the PACS, nothing from the node's memory."""
     views = node.catalog.views
     used = {uid for step in views.steps(series.series_uid) for uid in step.instance_uids}
-    ordered = in_order([source for source in series.sources if source.uid in used])
-    volume = read_volume([source.path for source in ordered])
-    labels = read_segmentation(seg, [source.uid for source in ordered])
     manifest = load_models(node.config.models_dir)[views.steps(series.series_uid)[0].tool_id]
-    volumes = {
-        s.label: round(float((labels == s.number).sum()) * volume.voxel_ml, 1)
-        for s in manifest.segments
-    }
+    given = [source for source in series.sources if source.uid in used]
+    ordered = judge(given, manifest.policy).sources  # as the model's gate has let it pass
+    volume = read_volume([source.path for source in ordered], tolerate=frozenset(Fault))
+    labels = read_segmentation(seg, [source.uid for source in ordered])
+    ml = volume.ml_of(labels)
+    volumes = {s.label: round(ml.get(s.number, 0.0), 1) for s in manifest.segments}
     dice = {
         s.label: _dice(labels == s.number, series.truth(ordered) == s.number)
         for s in manifest.segments

@@ -127,15 +127,6 @@ def produce(
     )
 
 
-def in_order(sources: Sequence[Source]) -> list[Source]:
-    """The sources along the normal. Raises NotAVolume with the geometry's reason."""
-    found = stack_of([source.attributes for source in sources])
-    if isinstance(found, NotAStack):
-        raise NotAVolume(found.reason)
-    by_uid = {source.uid: source for source in sources}
-    return [by_uid[uid] for uid in found.uids]
-
-
 def judge(sources: Sequence[Source], policy: InputPolicy) -> Judged:
     """What is unusual about the planes of a Series, for a tool with this policy.
 
