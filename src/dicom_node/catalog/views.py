@@ -206,6 +206,10 @@ class Views:
         )
         return [_step(row) for row in rows]
 
+    def claimed_since(self, at: float) -> bool:
+        """Whether any step was claimed at that time or later."""
+        return bool(self._row("SELECT 1 FROM step WHERE claimed_at >= ? LIMIT 1", at))
+
     def leases_lost(self, now: float) -> list[Step]:
         """Steps whose performer has not been heard of in time."""
         rows = self._rows(

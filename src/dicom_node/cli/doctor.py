@@ -31,7 +31,7 @@ from dicom_node.dimse.scu import Outcome, Phase, Timeouts, echo
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.records import Peer
 from dicom_node.iod.header import KEYWORDS
-from dicom_node.node import bell as bells
+from dicom_node.node import pulse
 from dicom_node.node.journal import printable
 
 ECHO = Timeouts(connect_s=3.0, associate_s=3.0, answer_s=3.0)
@@ -98,10 +98,7 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
 
 def _performer(config: Config) -> Finding:
     """Whether there is a process to run models in, beside the node that runs."""
-    bell = bells.Bell(config.data_dir)
-    heard = bell.is_heard(bells.PERFORM)
-    bell.close()
-    if heard:
+    if pulse.lives(config.data_dir):
         return well("performer", "its process lives")
     return doubtful(
         "performer",

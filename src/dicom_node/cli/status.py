@@ -20,7 +20,7 @@ from dicom_node.config.load import Config, load
 from dicom_node.decide.pressure import Level, Pressure
 from dicom_node.domain.records import Series
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
-from dicom_node.node import bell as bells
+from dicom_node.node import pulse
 from dicom_node.node.layout import GIB
 from dicom_node.node.verdict import fate
 from dicom_node.node.why import clock_text
@@ -84,9 +84,7 @@ def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
     takes = capacity.pressure(config, catalog)
     free_gib = shutil.disk_usage(config.data_dir).free / GIB
     runs = node_runs(config)
-    bell = bells.Bell(config.data_dir)
-    performs = runs and bell.is_heard(bells.PERFORM)
-    bell.close()
+    performs = runs and pulse.lives(config.data_dir)
     return {
         "ae_title": config.node.ae_title,
         "running": runs,

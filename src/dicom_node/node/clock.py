@@ -32,11 +32,11 @@ class SystemClock:
     """
 
     def __init__(self, offset: float | None = None) -> None:
-        self.offset = time.time() - _uptime() if offset is None else offset
+        self.offset = time.time() - uptime_s() if offset is None else offset
 
     def now(self) -> float:
         """UTC seconds since the epoch."""
-        return _uptime() + self.offset
+        return uptime_s() + self.offset
 
     def drift_s(self) -> float:
         """How far the system's clock was set since: positive, if forward."""
@@ -51,6 +51,6 @@ class SystemClock:
         return f"2.25.{uuid.uuid4().int}"
 
 
-def _uptime() -> float:
+def uptime_s() -> float:
     """Seconds since the machine started, sleep included; the same for all processes."""
     return time.clock_gettime(_UPTIME)

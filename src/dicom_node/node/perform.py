@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from dicom_node.decide import retry
 from dicom_node.domain import events as e
@@ -28,12 +29,14 @@ from dicom_node.node.clock import Clock
 from dicom_node.node.encode import Produced, Source
 from dicom_node.node.journal import Journal
 from dicom_node.node.produce import Outcome, produce
+from dicom_node.node.stage import attempt
 from dicom_node.node.supersede import Superseder, owed
 from dicom_node.spool.store import Spool
 
 _log = logging.getLogger("dicom_node")
 
 LEASE_S = 60.0
+_WARMING_BEATS = 30  # in ten minutes: what takes longer to load is loaded for a step
 
 BuildTool = Callable[[str], ImageProcessingTool]
 """Loads a tool by id. Raises ToolError."""
@@ -41,7 +44,10 @@ BuildTool = Callable[[str], ImageProcessingTool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performer:
-    """Claims steps one after the other, and performs them. Tools are loaded once."""
+    """Claims steps one after the other, and performs them. Tools are loaded once.
+
+    alive: called at each turn, and again and again while something takes long.
+    """
 
     name: str
     build: BuildTool
@@ -52,11 +58,13 @@ class Performer:
     journal: Journal
     clock: Clock
     superseder: Superseder
+    alive: Callable[[], None] = lambda: None
     loaded: dict[str, ImageProcessingTool] = field(default_factory=dict)
 
     def run_due(self, now: float) -> float | None:
         """Perform the most urgent step that is due. Returns when to look again."""
         catalog = self.journal.catalog
+        self.alive()
         self.superseder.run_due(now)
         step = catalog.claim_step(
             now=now,
@@ -66,17 +74,23 @@ class Performer:
         )
         if step is None:
             return catalog.views.next_step_due()
-        with _Heartbeat(self, step):
+        with _Heartbeat(partial(self._extend, step)):
             self._perform(step)
         return now
 
     def warm(self, tool_ids: Iterable[str]) -> None:
         """Load tools before they are asked for; one that fails says so now, and again when run."""
-        for tool_id in sorted(tool_ids):
-            try:
-                self._tool(tool_id)
-            except ToolError as error:
-                _log.error("%s", error)
+        with _Heartbeat(self.alive, beats=_WARMING_BEATS):
+            for tool_id in sorted(tool_ids):
+                attempt(f"model {tool_id}", partial(self._tool, tool_id), None)
+
+    def _extend(self, step: Step) -> None:
+        self.alive()
+        until = self.clock.now() + LEASE_S
+        try:
+            self.journal.catalog.extend_lease(step.step_id, step.transaction_uid or "", until)
+        except CatalogError as error:  # the lease outlasts two such beats
+            _log.warning("%s", error)
 
     def _perform(self, step: Step) -> None:
         """One step to its end: completed, canceled (the input), or failed (the tool, the disk).
@@ -167,6 +181,9 @@ class Performer:
                 self.loaded[tool_id] = self.build(tool_id)
             except ToolError as error:
                 raise ToolUnavailable(str(error)) from error
+            except (ImportError, OSError) as error:
+                what = f"model {tool_id} cannot be loaded: {type(error).__name__}: {error}"
+                raise ToolUnavailable(what) from error
         return self.loaded[tool_id]
 
     def _sources(self, step: Step) -> list[Source]:
@@ -249,11 +266,14 @@ def _unreadable(sources: Sequence[Source], error: OSError) -> SpoolError:
 
 
 class _Heartbeat:
-    """Keeps the lease of a step while it is performed."""
+    """Calls `beat` again and again, from a thread of its own, while something takes long.
 
-    def __init__(self, performer: Performer, step: Step) -> None:
-        self._performer = performer
-        self._step = step
+    beats: at most so often.
+    """
+
+    def __init__(self, beat: Callable[[], None], *, beats: int = sys.maxsize) -> None:
+        self._beat_once = beat
+        self._beats = beats
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -265,13 +285,9 @@ class _Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        claim = self._step.transaction_uid or ""
-        while not self._over.wait(LEASE_S / 3):
-            until = self._performer.clock.now() + LEASE_S
-            try:
-                self._performer.journal.catalog.extend_lease(self._step.step_id, claim, until)
-            except CatalogError as error:  # the lease outlasts two such beats
-                _log.warning("%s", error)
+        while self._beats and not self._over.wait(LEASE_S / 3):
+            self._beat_once()
+            self._beats -= 1
 
 
 def be_nice(by: int) -> None:

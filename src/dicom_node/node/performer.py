@@ -1,5 +1,6 @@
-"""The performer process: `python -m dicom_node.node.performer NUMBER CLOCK CONFIGURATION`.
+"""The performer process: `python -m dicom_node.node.performer NUMBER [cold] CLOCK CONFIGURATION`.
 
+cold: no model is loaded before a step asks for it; so what dies of loading one dies of a step.
 CLOCK is the supervisor's clock offset (see node.clock): leases are judged by one time.
 CONFIGURATION is the file that `hand_over` wrote: what the node was started with, whatever the
 operator has made of the file since.
@@ -27,7 +28,9 @@ from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import catalog_path, seg_settings, spool_path, taken_over
 from dicom_node.node.perform import BuildTool, Performer, be_nice
+from dicom_node.node.pulse import Pulse
 from dicom_node.node.supersede import Superseder
+from dicom_node.node.supervise import COLD
 from dicom_node.spool.store import Spool
 from dicom_node.tools.manifest import read_manifest
 from dicom_node.tools.registry import build_tool
@@ -52,14 +55,15 @@ def builder(config: Config) -> BuildTool:
 def main(arguments: list[str]) -> int:
     """Perform steps until told to stop."""
     log.configure()
+    number, *mode, clock_offset, configuration = arguments
     try:
-        return _perform(int(arguments[0]), float(arguments[1]), Path(arguments[2]))
+        return _perform(int(number), float(clock_offset), Path(configuration), cold=mode == [COLD])
     except NodeError as error:
-        _log.error("performer %s cannot start: %s", arguments[0], error)
+        _log.error("performer %s cannot start: %s", number, error)
         return 1
 
 
-def _perform(number: int, clock_offset: float, configuration: Path) -> int:
+def _perform(number: int, clock_offset: float, configuration: Path, *, cold: bool) -> int:
     clock = SystemClock(clock_offset)
     config = taken_over(configuration)
     be_nice(_NICE)
@@ -92,8 +96,10 @@ def _perform(number: int, clock_offset: float, configuration: Path) -> int:
             spool=spool,
             journal=journal,
         ),
+        alive=Pulse(data_dir=config.data_dir, number=number).beat,
     )
-    performer.warm({route.tool_id for route in config.routes if route.enabled})
+    if not cold:
+        performer.warm({route.tool_id for route in config.routes if route.enabled})
     stage.run("perform", performer.run_due, listener, clock, stop)
     catalog.close()
     return 0

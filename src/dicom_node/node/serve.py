@@ -94,6 +94,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         command=("-m", "dicom_node.node.performer"),
         arguments=(repr(clock.offset), str(hand_over(config))),
         count=1,
+        data_dir=config.data_dir,
         step_limit_s=config.engine.step_limit_s,
         max_attempts=config.engine.max_attempts,
         journal=journal,

@@ -8,36 +8,49 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 from dicom_node.domain import events as e
 from dicom_node.domain.records import Step
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.pulse import SILENT_S, Pulse
 
 _log = logging.getLogger("dicom_node")
 _LOOK_S = 0.5
 _AGAIN_S = 5.0  # not faster: a performer that dies at once would burn a core
 _GRACE_S = 10.0
+_UNHEARD = "its performer was not heard of"
+
+
+COLD = "cold"
+"""The word by which a performer is told to load no model before a step asks for it."""
 
 
 @dataclass(slots=True)
 class _Child:
     number: int
+    pulse: Pulse
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
+    cold: bool = False
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supervisor:
     """Starts `count` performers with `command` + their number, and looks after them.
 
-    A step whose performer died, or that takes longer than step_limit_s, has failed once more.
+    A step whose performer died, or that takes longer than step_limit_s, has failed once more. A
+    performer that is not heard of is ended; after one that ended before it claimed anything the
+    next ones load no model in advance: what it died of is then charged to a step.
     """
 
     command: Sequence[str]
     arguments: Sequence[str]
     count: int
+    data_dir: Path
     step_limit_s: float
     max_attempts: int
     journal: Journal
@@ -48,11 +61,14 @@ class Supervisor:
     def run_due(self, now: float) -> float:
         """Look after every performer. Returns when to look again."""
         if not self.children:
-            self.children.extend(_Child(number) for number in range(self.count))
+            self.children.extend(
+                _Child(number, Pulse(data_dir=self.data_dir, number=number))
+                for number in range(self.count)
+            )
         for child in self.children:
             self._look_after(child, now)
-        for step in self.journal.catalog.views.leases_lost(now):
-            self.journal.commit(self._failed(step, "its performer was not heard of", now))
+        for step in self.journal.catalog.views.leases_lost(now):  # of nobody that is known
+            self.journal.commit(self._failed(step, _UNHEARD, now))
         return now + _LOOK_S
 
     def end(self) -> None:
@@ -70,27 +86,45 @@ class Supervisor:
         if child.process is not None:
             code = child.process.poll()
             if code is None:
-                self._limit(child, name, now)
+                if not child.killed:
+                    self._limit(child, now)
                 return
             self._end(child)
             child.process = None
+            child.cold = child.cold or not self._has_claimed(child)
             _log.error("%s ended: %s", name, _how(code))
             self._fail(name, f"its process ended: {_how(code)}", now)
         if now - child.started_at >= _AGAIN_S:
+            child.pulse.beat()
+            mode = [COLD] if child.cold else []
             child.process = subprocess.Popen(
-                [sys.executable, *self.command, str(child.number), *self.arguments],
+                [sys.executable, *self.command, str(child.number), *mode, *self.arguments],
                 stdin=subprocess.PIPE,
                 stderr=self.log_to,
             )
-            child.started_at = now
+            child.started_at, child.killed = now, False
 
-    def _limit(self, child: _Child, name: str, now: float) -> None:
-        for step in self.journal.catalog.views.claimed_by(name):
-            if step.claimed_at is not None and now - step.claimed_at > self.step_limit_s:
-                _log.error("%s works on step %d for too long", name, step.step_id)
-                self._end(child, signal.SIGKILL)
-                self._fail(name, f"it took longer than {self.step_limit_s:g} s", now)
-                child.process = None
+    def _has_claimed(self, child: _Child) -> bool:
+        return self.journal.catalog.views.claimed_since(child.started_at)
+
+    def _limit(self, child: _Child, now: float) -> None:
+        """End a performer that is frozen, or takes too long."""
+        views = self.journal.catalog.views
+        steps = views.claimed_by(_name(child))
+        lost = {step.step_id for step in views.leases_lost(now)}
+        too_long = f"it took longer than {self.step_limit_s:g} s"
+        if any(step.step_id in lost for step in steps) or child.pulse.silence_s() > SILENT_S:
+            self._kill(child, _UNHEARD, now)
+        elif any(now - (step.claimed_at or now) > self.step_limit_s for step in steps):
+            self._kill(child, too_long, now)
+
+    def _kill(self, child: _Child, reason: str, now: float) -> None:
+        """What it has claimed failed; the next look finds its end."""
+        _log.error("%s is ended: %s", _name(child), reason)
+        if child.process is not None:
+            child.process.kill()
+            child.killed = True
+        self._fail(_name(child), reason, now)
 
     def _fail(self, name: str, reason: str, now: float) -> None:
         for step in self.journal.catalog.views.claimed_by(name):
@@ -100,16 +134,17 @@ class Supervisor:
         retry_at = now if step.attempt < self.max_attempts else None
         return e.StepFailed(at=now, step_id=step.step_id, reason=reason, retry_at=retry_at)
 
-    def _end(self, child: _Child, how: signal.Signals = signal.SIGTERM) -> None:
+    def _end(self, child: _Child) -> None:
         """End a performer that lives, and let go of one that does not."""
         if child.process is None:
             return
-        child.process.send_signal(how)  # nothing, if it has ended
-        try:
-            child.process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            child.process.kill()
-            child.process.wait()
+        for end in (child.process.terminate, child.process.kill):  # nothing, if it has ended
+            end()
+            try:
+                child.process.wait(_GRACE_S)
+                break
+            except subprocess.TimeoutExpired:
+                _log.error("%s does not end", _name(child))
         if child.process.stdin is not None:
             child.process.stdin.close()
 

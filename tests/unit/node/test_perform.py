@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,10 +25,11 @@ from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.domain.tool import Applicable
 from dicom_node.iod.header import read_attributes
 from dicom_node.iod.seg_settings import SegSettings
-from dicom_node.node import fallback
+from dicom_node.node import bell as bells
+from dicom_node.node import fallback, pulse
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.bell import Bell
-from dicom_node.node.clock import SystemClock
+from dicom_node.node.clock import SystemClock, uptime_s
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import hand_over, taken_over
 from dicom_node.node.perform import Performer
@@ -100,7 +103,7 @@ class World:
             raise ToolError(f"there is no model {tool_id}")
         return build_tool(read_manifest(self.folder / "lung-threshold"), device="cpu", threads=1)
 
-    def performer(self, *, told=(), build=None, max_attempts=3) -> Performer:
+    def performer(self, *, told=(), build=None, max_attempts=3, alive=lambda: None) -> Performer:
         settings = SegSettings()
         return Performer(
             name="performer 0",
@@ -114,6 +117,7 @@ class World:
             superseder=Superseder(
                 told=frozenset(told), settings=settings, spool=self.spool, journal=self.journal
             ),
+            alive=alive,
         )
 
     def receive(self, datasets) -> str:
@@ -450,6 +454,7 @@ def test_an_input_that_kills_its_performer_is_quarantined_and_others_are_perform
         command=(str(script),),
         arguments=(str(tmp_path),),
         count=1,
+        data_dir=tmp_path,
         step_limit_s=100.0,
         max_attempts=2,
         journal=world.journal,
@@ -483,6 +488,7 @@ def test_a_performer_that_is_ended_in_order_leaves_no_attempt_behind(world, tmp_
         command=(str(script),),
         arguments=(),
         count=1,
+        data_dir=tmp_path,
         step_limit_s=100.0,
         max_attempts=2,
         journal=world.journal,
@@ -509,6 +515,148 @@ def test_what_took_the_whole_node_down_too_often_is_not_tried_again(world):
         assert world.step(uid).state is expected
     assert "the node itself ended" in world.step(uid).reason
     assert "dicom-node retry" in world.told(uid)
+
+
+def supervisor(world: World, *command: str, **more) -> Supervisor:
+    values = {"step_limit_s": 1800.0, "max_attempts": 2, "count": 1, "arguments": (), **more}
+    return Supervisor(
+        command=command, data_dir=world.folder, journal=world.journal, clock=world.clock, **values
+    )
+
+
+IDLE = ("-c", "import sys; sys.stdin.read()")
+
+
+def ended(supervisor: Supervisor) -> None:
+    """Until the performer that was ended is seen to have ended."""
+    process = supervisor.children[0].process
+    assert process is not None
+    process.wait(30)
+
+
+def test_a_frozen_performer_is_ended_when_its_lease_is_lost(world):
+    uid = ready(world)
+    watch = supervisor(world, *IDLE)
+    now = world.clock.now() + 1000
+    watch.run_due(now)
+    pid = watch.children[0].process.pid
+    os.kill(pid, signal.SIGSTOP)
+    world.catalog.claim_step(
+        now=now + 1, lease_s=60, transaction_uid="2.25.1", performer="performer 0"
+    )
+    try:
+        watch.run_due(now + 50)
+        assert world.step(uid).state is StepState.IN_PROGRESS
+        assert watch.children[0].process.poll() is None
+        watch.run_due(now + 70)
+        assert world.step(uid).state is StepState.SCHEDULED
+        assert world.step(uid).reason == "its performer was not heard of"
+        ended(watch)
+        watch.run_due(now + 80)
+        assert watch.children[0].process.pid != pid
+    finally:
+        watch.end()
+
+
+def test_a_performer_that_is_frozen_while_idle_is_ended_and_is_not_said_to_live(world):
+    watch = supervisor(world, *IDLE)
+    now = world.clock.now()
+    watch.run_due(now)
+    process = watch.children[0].process
+    with contextlib.closing(world.bell.listen(bells.PERFORM)):
+        try:
+            watch.run_due(now + 10)
+            assert process.poll() is None
+            assert pulse.lives(world.folder)
+            earlier = uptime_s() - pulse.SILENT_S - 1
+            os.utime(watch.children[0].pulse.path, (earlier, earlier))
+            assert not pulse.lives(world.folder)
+            watch.run_due(now + 11)
+            assert process.wait(30) == -signal.SIGKILL
+            watch.run_due(now + 12)
+            assert watch.children[0].process.pid != process.pid
+            assert pulse.lives(world.folder)
+        finally:
+            watch.end()
+
+
+def test_a_sign_of_life_from_before_the_machine_was_started_is_none(tmp_path):
+    beat = pulse.Pulse(data_dir=tmp_path)
+    assert beat.silence_s() == float("inf")
+    beat.beat()
+    assert beat.silence_s() < pulse.SILENT_S
+    later = uptime_s() + 10_000
+    os.utime(beat.path, (later, later))
+    assert beat.silence_s() == float("inf")
+
+
+def test_after_one_that_ended_before_it_claimed_anything_the_next_loads_nothing_in_advance(world):
+    told = world.folder / "told"
+    script = world.folder / "starting.py"
+    script.write_text(
+        "import sys\n"
+        f"print(sys.argv[1:], file=open({str(told)!r}, 'a'))\n"
+        "sys.exit(1) if 'cold' not in sys.argv else sys.stdin.read()\n"
+    )
+    watch = supervisor(world, str(script), arguments=("clock", "file"))
+    now = world.clock.now()
+    try:
+        watch.run_due(now)
+        ended(watch)
+        watch.run_due(now + 10)
+        watch.children[0].process.stdin.close()
+        ended(watch)
+    finally:
+        watch.end()
+    assert told.read_text() == "['0', 'clock', 'file']\n['0', 'cold', 'clock', 'file']\n"
+
+
+def test_after_one_that_has_claimed_a_step_the_next_loads_in_advance_again(world):
+    ready(world)
+    watch = supervisor(world, "-c", "pass")
+    now = world.clock.now() + 1000
+    try:
+        watch.run_due(now)
+        world.catalog.claim_step(
+            now=now + 1, lease_s=60, transaction_uid="2.25.1", performer="performer 0"
+        )
+        ended(watch)
+        watch.run_due(now + 2)
+        assert not watch.children[0].cold
+    finally:
+        watch.end()
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("no onnx"), OSError("gone"), MemoryError(), LookupError("torch")]
+)
+def test_a_model_that_cannot_be_loaded_in_advance_keeps_no_other_from_it(world, error):
+    def bad(tool_id):
+        if tool_id == "bad":
+            raise error
+        return world.build(tool_id)
+
+    beats = []
+    performer = world.performer(build=bad, alive=lambda: beats.append(1))
+    performer.warm({"bad", "lung-threshold"})
+    assert set(performer.loaded) == {"lung-threshold"}
+    uid = ready(world)
+    world.run(performer, turns=1)
+    assert world.step(uid).state is StepState.COMPLETED
+    assert beats
+
+
+@pytest.mark.parametrize("error", [ImportError("no onnx"), OSError("stale file handle")])
+def test_a_model_that_cannot_be_loaded_for_a_step_is_waited_for(world, error):
+    uid = ready(world)
+
+    def bad(_tool_id):
+        raise error
+
+    world.run(world.performer(build=bad, max_attempts=1), turns=1)
+    step = world.step(uid)
+    assert step.state is StepState.SCHEDULED
+    assert str(error) in step.reason
 
 
 def test_a_configuration_that_was_spoiled_meanwhile_does_not_matter_to_a_performer(tmp_path):

@@ -1,0 +1,58 @@
+"""Signs of life of the performers: what the supervisor, `status` and `doctor` go by.
+
+The time of a file, set by the performer: it needs no room on the disk, and whoever may read the
+data folder can look. It is the machine's uptime, which nobody sets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.node import bell as bells
+from dicom_node.node.clock import uptime_s
+
+SILENT_S = 90.0
+"""A performer looks up every 30 s when it has nothing to do, and every 20 s while it works."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """That of one performer of the node with this data folder."""
+
+    data_dir: Path
+    number: int = 0
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.data_dir / f"performer-{self.number}.pulse"
+
+    def beat(self) -> None:
+        """Give a sign of life; never fails."""
+        now = uptime_s()
+        with contextlib.suppress(OSError):
+            try:
+                os.utime(self.path, (now, now))
+            except FileNotFoundError:
+                self.path.touch(mode=0o600)
+                os.utime(self.path, (now, now))
+
+    def silence_s(self) -> float:
+        """Seconds since the last sign of life; infinity if there was none since the machine's
+        start."""
+        try:
+            silence = uptime_s() - self.path.stat().st_mtime
+        except OSError:
+            return float("inf")
+        return silence if silence >= 0 else float("inf")
+
+
+def lives(data_dir: Path, number: int = 0) -> bool:
+    """Whether a performer is there, and not frozen."""
+    bell = bells.Bell(data_dir)
+    heard = bell.is_heard(bells.PERFORM, number)
+    bell.close()
+    return heard and Pulse(data_dir=data_dir, number=number).silence_s() < SILENT_S
