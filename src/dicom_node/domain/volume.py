@@ -23,12 +23,14 @@ class Volume:
     instance_uids: the SOP Instance UID of each slice, in slice order.
     heights_mm: of each slice above slice 0, along the normal, where they are unevenly spaced; the
         affine is then right for the first and the last of them. Empty: they are even.
+    depth_known: whether the extent of the slices is known; the affine has 1 mm where it is not.
     """
 
     voxels_zyx: NDArray[np.generic]
     affine_lps_mm: NDArray[np.float64]
     instance_uids: tuple[str, ...] = ()
     heights_mm: tuple[float, ...] = ()
+    depth_known: bool = True
 
     def __post_init__(self) -> None:
         if self.voxels_zyx.ndim != 3:
@@ -67,7 +69,9 @@ class Volume:
         return np.asarray(shares * (self.voxel_ml * (count - 1) / self.heights_mm[-1]))
 
     def ml_of(self, labels_zyx: NDArray[np.integer]) -> dict[int, float]:
-        """Millilitres of each label but 0, on the grid of this Volume."""
+        """Millilitres of each label but 0, on the grid of this Volume; none without a depth."""
+        if not self.depth_known:
+            return {}
         size = int(labels_zyx.max(initial=0)) + 1
         voxels = [np.bincount(plane.ravel(), minlength=size) for plane in labels_zyx]
         counts = np.array(voxels, np.int64).reshape(-1, size)
@@ -141,6 +145,7 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
         affine_lps_mm=affine,
         instance_uids=uids,
         heights_mm=heights,
+        depth_known=volume.depth_known,
     )
     return turned, order
 

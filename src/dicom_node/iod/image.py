@@ -76,6 +76,7 @@ def read_volume(
         affine_lps_mm=_affine(judged),
         instance_uids=uids,
         heights_mm=judged.positions_mm if uneven else (),
+        depth_known=len(judged.planes) > 1 or judged.planes[0].thickness_mm > 0,
     )
 
 

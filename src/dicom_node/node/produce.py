@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from dicom_node.domain.volume import Volume
 
 
+_NO_DEPTH = (
+    "Warning: the thickness of the only plane is not known: 1 mm stands for it, and no volume is "
+    "given."
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What one run gave.
@@ -187,9 +193,18 @@ def _results(
     if admitted.resample:
         with _timed(seconds, "map back"):
             results = [_mapped_back(result, given, volume) for result in results]
-    if admitted.warnings:
-        results = [replace(result, warnings=admitted.warnings) for result in results]
+    warnings = admitted.warnings
+    if not volume.depth_known:
+        results = [_without_volumes(result) for result in results]
+        warnings = (*warnings, _NO_DEPTH)
+    if warnings:
+        results = [replace(result, warnings=warnings) for result in results]
     return results
+
+
+def _without_volumes(result: ProcessingResult) -> ProcessingResult:
+    measurements = tuple(m for m in result.measurements if m.name != VOLUME)
+    return replace(result, measurements=measurements)
 
 
 def _mapped_back(result: ProcessingResult, grid: Volume, source: Volume) -> ProcessingResult:

@@ -288,3 +288,22 @@ def test_planes_that_make_no_volume_are_refused_by_any_policy(tmp_path: Path) ->
         run(tmp_path / "mixed", made, lenient)
     with pytest.raises(NotAVolume, match="there is no image plane"):
         run(tmp_path / "none", [], lenient)
+
+
+@pytest.mark.parametrize("thickness", [None, 5.0])
+def test_a_single_plane_has_a_volume_only_where_its_thickness_is_known(
+    tmp_path: Path, thickness: float | None
+) -> None:
+    made = series(chest()[0])[12:13]
+    if thickness is None:
+        del made[0].SliceThickness
+    else:
+        made[0].SliceThickness = thickness
+    outcome = run(tmp_path, made, InputPolicy(few_slices=WARN, min_slices=1))
+    (result,) = outcome.results
+    assert result.labels_zyx.any()
+    assert bool(result.measurements) is (thickness is not None)
+    told = [note for note in outcome.notes if "thickness" in note]
+    assert bool(told) is (thickness is None)
+    comments = pydicom.dcmread(BytesIO(outcome.produced[0].data)).ImageComments
+    assert ("1 mm stands for it" in comments) is (thickness is None)
