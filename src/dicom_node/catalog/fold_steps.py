@@ -59,11 +59,12 @@ def _step_claimed(db: sqlite3.Connection, event: e.StepClaimed, number: int) -> 
 def _step_completed(db: sqlite3.Connection, event: e.StepCompleted, number: int) -> None:
     del number
     changed = db.execute(
-        "UPDATE step SET state = ?, lease_until = NULL, reason = ? "
-        "WHERE step_id = ? AND state = ? AND transaction_uid = ?",
+        "UPDATE step SET state = ?, lease_until = NULL, reason = ?, "
+        "replaces = coalesce(?, replaces) WHERE step_id = ? AND state = ? AND transaction_uid = ?",
         (
-            StepState.COMPLETED, "; ".join(event.notes), event.step_id, StepState.IN_PROGRESS,
-            event.transaction_uid,
+            StepState.COMPLETED, "; ".join(event.notes),
+            None if event.replaces is None else json.dumps(event.replaces),
+            event.step_id, StepState.IN_PROGRESS, event.transaction_uid,
         ),
     ).rowcount  # fmt: skip
     if not changed:

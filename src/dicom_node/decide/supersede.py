@@ -1,4 +1,7 @@
-"""What becomes of a result when a newer one is made from more images of the same Series."""
+"""What becomes of a result when a newer one is made of the same Series.
+
+From more images, by another version of the tool or the node, or with other settings.
+"""
 
 from __future__ import annotations
 
@@ -92,19 +95,50 @@ def _has_newer(one: Replaced) -> bool:
 def replaces(step: Step, steps: Sequence[Step], results: Sequence[Result]) -> tuple[str, ...]:
     """SOP Instance UIDs of the results that those of a step will replace.
 
-    steps, results: of its Series, so far. Results of its tool and its kinds from other input,
-    without those that such steps replaced already. Steps with the same input replace the same.
+    steps, results: of its Series, so far. Results of its tool and its kinds from other judgments,
+    without those that were replaced already. One that it makes again it does not replace: see
+    `again`.
     """
-    fellows = {s.step_id for s in steps if s.instance_uids == step.instance_uids}
-    gone = {
-        uid
-        for s in steps
-        if s.tool_id == step.tool_id and s.state is StepState.COMPLETED and s.step_id not in fellows
-        for uid in s.replaces
-    }
+    fellows = _fellows(step, steps)
+    gone = {uid for s in _completed(step, steps) for uid in s.replaces}
     made = {
         r.sop_instance_uid
         for r in results
         if r.tool_id == step.tool_id and r.kind in step.results and r.step_id not in fellows
     }
     return tuple(sorted(made - gone))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """What a step may make once more: Series UIDs of results that are valid, and what they may have
+    replaced when they were made (SOP Instance UIDs), the latest first."""
+
+    series: frozenset[str]
+    replaced: tuple[tuple[str, ...], ...]
+
+
+def again(step: Step, steps: Sequence[Step], results: Sequence[Result]) -> Again:
+    """Of a step that replaces what `replaces` said, or makes the very same once more.
+
+    The same input, tool, version and settings make the same object, if it names what the first one
+    named. So nothing is replaced by itself, and no node makes two of one.
+    """
+    fellows = _fellows(step, steps)
+    valid = {
+        r.series_uid
+        for r in results
+        if r.tool_id == step.tool_id
+        and (r.sop_instance_uid in step.replaces or r.step_id in fellows)
+    }
+    replaced = [s.replaces for s in reversed(_completed(step, steps))]
+    return Again(series=frozenset(valid), replaced=tuple(dict.fromkeys((*replaced, ()))))
+
+
+def _fellows(step: Step, steps: Sequence[Step]) -> frozenset[int]:
+    """Steps of the same judgment: for another peer, or another route."""
+    return frozenset(s.step_id for s in steps if s.revision == step.revision)
+
+
+def _completed(step: Step, steps: Sequence[Step]) -> list[Step]:
+    return [s for s in steps if s.tool_id == step.tool_id and s.state is StepState.COMPLETED]

@@ -173,13 +173,17 @@ class StepClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCompleted:
-    """The tool ran; its results follow in the same transaction. seconds: of each part."""
+    """The tool ran; its results follow in the same transaction. seconds: of each part.
+
+    replaces: which earlier results its own name, after all; None: as it was scheduled.
+    """
 
     at: float
     step_id: int
     transaction_uid: str
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    replaces: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

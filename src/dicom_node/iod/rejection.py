@@ -5,7 +5,6 @@ PS3.3 A.35.4, C.17.6; its content is TID 2010 of PS3.16.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,8 @@ from dicom_node.iod.composing import (
     titled,
 )
 from dicom_node.iod.header import read_attributes
+from dicom_node.iod.identity import manner
+from dicom_node.iod.replacing import EARLIER
 from dicom_node.iod.seg_settings import DEVICE_SERIAL_NUMBER, SegSettings
 
 SOP_CLASS_UID = str(KeyObjectSelectionDocumentStorage)
@@ -47,9 +48,12 @@ class Rejection:
     replaced_by: str
 
 
-def rejection_uids(rejected: Sequence[str]) -> tuple[str, str]:
-    """Series and SOP Instance UID of the note that rejects these SOP Instance UIDs."""
-    parts = sorted(set(rejected))
+def rejection_uids(
+    rejection: Rejection, tool: AlgorithmIdentity, settings: SegSettings
+) -> tuple[str, str]:
+    """Series and SOP Instance UID of a note, from all that goes into it."""
+    rejected = sorted({uid for _, uid in rejection.rejected})
+    parts = (manner(settings, tool), rejection.replaced_by, *rejected)
     return derived_uid("rejection series", *parts), derived_uid("rejection note", *parts)
 
 
@@ -64,7 +68,7 @@ def encode_rejection(
     """
     attributes = read_attributes(of_study)
     at = content_moment([attributes])
-    series_uid, sop_instance_uid = rejection_uids([uid for _, uid in rejection.rejected])
+    series_uid, sop_instance_uid = rejection_uids(rejection, tool, settings)
     note = begun(SOP_CLASS_UID, sop_instance_uid, series_uid, at)
     note.StudyInstanceUID = str(attributes["StudyInstanceUID"])
     note.Modality = "KO"
@@ -104,10 +108,7 @@ def _tell(note: Dataset, rejection: Rejection) -> None:
     why = Dataset()
     why.RelationshipType, why.ValueType = "CONTAINS", "TEXT"
     why.ConceptNameCodeSequence = [code("113012", "DCM", "Key Object Description")]
-    why.TextValue = (
-        f"Replaced by series {rejection.replaced_by}: what is rejected was made before further "
-        "images of its source series had arrived."
-    )
+    why.TextValue = f"Replaced by series {rejection.replaced_by}: what is rejected is {EARLIER}."
     note.ContentSequence = [why, *(_image(*pair) for pair in rejection.rejected)]
 
 

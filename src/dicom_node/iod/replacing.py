@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from dicom_node.domain.identifiers import derived_uid
 from dicom_node.iod.composing import code
 
+EARLIER = "what was made earlier, from fewer images, by another version or with other settings"
 SCHEME = "99DICOMNODE"
 SCHEME_UID = derived_uid("dicom-node", "coding scheme")
 
@@ -41,7 +42,7 @@ def sentence(replaces: Sequence[Replacement]) -> str:
     if not replaces:
         return ""
     series = ", ".join(sorted({r.series_uid for r in replaces}))
-    return f"Replaces series {series}, which was made before further images had arrived."
+    return f"Replaces series {series}: {EARLIER}."
 
 
 def relate(dataset: Dataset, replaces: Sequence[Replacement]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from dicom_node.decide import retry
+from dicom_node.decide import retry, supersede
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import (
     CatalogError,
@@ -26,7 +26,7 @@ from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.iod.replacing import Replacement
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.clock import Clock
-from dicom_node.node.encode import Produced, Source
+from dicom_node.node.encode import Earlier, Produced, Source
 from dicom_node.node.journal import Journal
 from dicom_node.node.produce import Outcome, produce
 from dicom_node.node.stage import attempt
@@ -127,12 +127,6 @@ class Performer:
 
     def _outcome(self, step: Step) -> Outcome:
         """What the tool makes of the step's input, in the kinds that it asks for."""
-        known = [self.journal.catalog.views.result(uid) for uid in step.replaces]
-        replaces = [
-            Replacement(kind=r.kind, sop_instance_uid=r.sop_instance_uid, series_uid=r.series_uid)
-            for r in known
-            if r is not None
-        ]
         sources = self._sources(step)
         tool = self._tool(step.tool_id)
         try:
@@ -142,10 +136,31 @@ class Performer:
                 self.settings,
                 threads=self.threads,
                 kinds=step.results,
-                replaces=replaces,
+                earlier=self._earlier(step),
             )
         except OSError as error:
             raise _unreadable(sources, error) from error
+
+    def _earlier(self, step: Step) -> Earlier:
+        """What was made of the Series before."""
+        views = self.journal.catalog.views
+        results = views.results(step.series_uid)
+        known = {
+            r.sop_instance_uid: Replacement(
+                kind=r.kind, sop_instance_uid=r.sop_instance_uid, series_uid=r.series_uid
+            )
+            for r in results
+        }
+
+        def named(uids: Iterable[str]) -> tuple[Replacement, ...]:
+            return tuple(known[uid] for uid in uids if uid in known)
+
+        same = supersede.again(step, views.steps(step.series_uid), results)
+        return Earlier(
+            replaces=named(step.replaces),
+            named=tuple(named(uids) for uids in same.replaced),
+            series=same.series,
+        )
 
     def _failed(self, step: Step, error: NodeError) -> None:
         now = self.clock.now()
@@ -216,6 +231,9 @@ class Performer:
                 transaction_uid=step.transaction_uid or "",
                 seconds={name: round(value, 4) for name, value in outcome.seconds.items()},
                 notes=outcome.notes,
+                replaces=tuple(
+                    dict.fromkeys(uid for made in outcome.produced for uid in made.replaces)
+                ),
             )
         ]
         for produced in outcome.produced:

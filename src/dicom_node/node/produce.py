@@ -29,10 +29,9 @@ from dicom_node.domain.tool import (
     ToolContext,
 )
 from dicom_node.iod.image import read_volume, same_pixels, values_of
-from dicom_node.iod.replacing import Replacement
 from dicom_node.iod.resample import mapped_back, regular
 from dicom_node.iod.seg_settings import SegSettings
-from dicom_node.node.encode import SEG, Produced, Source, Work, encoded
+from dicom_node.node.encode import NOTHING, SEG, Earlier, Produced, Source, Work, encoded
 
 if TYPE_CHECKING:
     from dicom_node.domain.records import Attributes
@@ -82,13 +81,13 @@ def produce(
     threads: int = 2,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     kinds: Sequence[str] = (SEG,),
-    replaces: Sequence[Replacement] = (),
+    earlier: Earlier = NOTHING,
 ) -> Outcome:
     """Run a tool on the planes of one Series, if its policy admits them.
 
-    kinds: of objects to make; a result may give one, or many, of each. replaces: earlier results
-    that the new ones name. Raises NotAVolume or PixelsUndecodable where the objects do not suit,
-    ToolError where the tool fails. The same arguments give the same bytes.
+    kinds: of objects to make; a result may give one, or many, of each. earlier: results that the
+    new ones replace, and name. Raises NotAVolume or PixelsUndecodable where the objects do not
+    suit, ToolError where the tool fails. The same arguments give the same bytes.
     """
     seconds: dict[str, float] = {}
     policy = tool.input_policy()
@@ -115,7 +114,7 @@ def produce(
             identity=tool.identity(),
             tool_version="+".join((tool.version_id(), *admitted.treated)),
             settings=settings,
-            replaces=replaces,
+            earlier=earlier,
         )
         produced = tuple(
             made

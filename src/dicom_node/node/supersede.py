@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dicom_node.decide.supersede import SUPERSEDED, NoteDue, settle
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogDamaged, CatalogError, NodeError, SpoolError
-from dicom_node.domain.records import Delivery, Result, Step
+from dicom_node.domain.records import Delivery, Result
 from dicom_node.domain.states import DeliveryState
 from dicom_node.domain.tool import AlgorithmIdentity
 from dicom_node.iod.rejection import SOP_CLASS_UID, Rejection, encode_rejection, rejection_uids
@@ -82,11 +82,24 @@ class Superseder:
         rejected = self.journal.catalog.supersession.series(note.series_uid)
         if step is None or not rejected:
             raise _NothingLeft("what it was about is not known any more")
-        series_uid, uid = rejection_uids([r.sop_instance_uid for r in rejected])
+        first = rejected[0]
+        newer = [
+            r
+            for r in views.results(step.series_uid)
+            if r.step_id == step.step_id and r.kind == first.kind
+        ]
+        rejection = Rejection(
+            series_uid=first.series_uid,
+            rejected=tuple((r.sop_class_uid, r.sop_instance_uid) for r in rejected),
+            replaced_by=newer[0].series_uid if newer else "",
+        )
+        uids = rejection_uids(rejection, _tool(first), self.settings)
+        uid = uids[1]
         events: list[e.Event] = []
         if views.result(uid) is None:
-            made = self._note(step, rejected, (series_uid, uid), now)
-            events.append(e.ResultStored(at=now, result=made))
+            of_study = self._file([*newer, *rejected], step.series_uid)
+            made = self._note(rejection, first, of_study, uids, now)
+            events.append(e.ResultStored(at=now, result=replace(made, step_id=step.step_id)))
         events += [
             e.DeliveryQueued(at=now, delivery=owed(uid, to, now)) for to in note.destinations
         ]
@@ -97,25 +110,16 @@ class Superseder:
         return events
 
     def _note(
-        self, step: Step, rejected: list[Result], uids: tuple[str, str], now: float
+        self,
+        rejection: Rejection,
+        first: Result,
+        of_study: Path,
+        uids: tuple[str, str],
+        now: float,
     ) -> Result:
-        """Make the note and keep it. Raises NodeError, OSError."""
-        first = rejected[0]
-        newer = [
-            r
-            for r in self.journal.catalog.views.results(step.series_uid)
-            if r.step_id == step.step_id and r.kind == first.kind
-        ]
-        rejection = Rejection(
-            series_uid=first.series_uid,
-            rejected=tuple((r.sop_class_uid, r.sop_instance_uid) for r in rejected),
-            replaced_by=newer[0].series_uid if newer else "",
-        )
+        """Make the note and keep it; first: of what it rejects. Raises NodeError, OSError."""
         data = encode_rejection(
-            rejection,
-            of_study=self._file([*newer, *rejected], step.series_uid),
-            tool=_tool(first),
-            settings=self.settings,
+            rejection, of_study=of_study, tool=_tool(first), settings=self.settings
         )
         stored = self.spool.put(data)
         return Result(
@@ -124,8 +128,8 @@ class Superseder:
             transfer_syntax_uid=_EXPLICIT_LITTLE,
             series_uid=uids[0],
             study_uid=first.study_uid,
-            step_id=step.step_id,
-            source_series_uid=step.series_uid,
+            step_id=first.step_id,
+            source_series_uid=first.source_series_uid,
             tool_id=first.tool_id,
             tool_version=first.tool_version,
             kind=KIND,

@@ -188,7 +188,7 @@ def _unfinished(catalog: Catalog, step: Step) -> str:
     if not step.replaces:
         return _ending(step)
     where = ", ".join(fates(catalog, step.replaces)) or "owed to nobody"
-    return f"{_ending(step)}; its earlier result, from fewer images, stays valid: {where}"
+    return f"{_ending(step)}; its earlier result stays valid: {where}"
 
 
 def _ending(step: Step) -> str:

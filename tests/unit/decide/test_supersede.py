@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dicom_node.decide.supersede import DELIVERED, UNSENT, Replaced, replaces, settle
+from dicom_node.decide.supersede import DELIVERED, UNSENT, Replaced, again, replaces, settle
 from dicom_node.domain.records import Result, Step
 from dicom_node.domain.states import DELIVERY_TRANSITIONS, DeliveryState, StepState
 
@@ -115,8 +115,9 @@ R1, R2 = a_result("R1", 1), a_result("R2", 2)
         (a_step(1, FEW), [], [], ()),
         (a_step(2, MORE), [FIRST], [R1], ("R1",)),
         (a_step(3, MOST), [FIRST, SECOND], [R1, R2], ("R2",)),  # R1 is replaced already
-        (a_step(3, MORE), [FIRST, SECOND], [R1, R2], ("R1",)),  # the same input: the same
-        (a_step(2, FEW), [FIRST], [R1], ()),
+        (a_step(3, MORE), [FIRST, SECOND], [R1, R2], ("R2",)),  # judged anew: by another version
+        (a_step(2, FEW), [FIRST], [R1], ("R1",)),
+        (a_step(1, FEW), [FIRST], [R1], ()),  # another route, in the same judgment
         (a_step(2, MORE), [replace(FIRST, tool_id="hearts")], [replace(R1, tool_id="hearts")], ()),
         (a_step(2, MORE, results=("sc",)), [FIRST], [R1], ()),  # of another kind
         (a_step(2, MORE, results=("sc", "seg")), [FIRST], [R1], ("R1",)),
@@ -124,7 +125,7 @@ R1, R2 = a_result("R1", 1), a_result("R2", 2)
         (a_step(3, MOST), [FIRST, replace(SECOND, state=StepState.CANCELED)], [R1], ("R1",)),
         # pictures for another peer, from the same input, are no earlier ones
         (
-            a_step(3, FEW, results=("sc",)),
+            a_step(2, FEW, results=("sc",)),
             [FIRST, a_step(2, FEW, results=("seg", "sc"))],
             [R1, a_result("S1", 2, "sc")],
             (),
@@ -133,5 +134,16 @@ R1, R2 = a_result("R1", 1), a_result("R2", 2)
         (a_step(1, MORE), [], [a_result("R0", 0)], ("R0",)),
     ],
 )
-def test_a_step_replaces_the_results_of_earlier_input(step, steps, results, expected):
+def test_a_step_replaces_the_results_of_earlier_judgments(step, steps, results, expected):
     assert replaces(step, steps, results) == expected
+
+
+def test_what_a_step_may_make_again_is_what_is_valid():
+    third = a_step(3, MORE, replaces=("R2",), state=StepState.IN_PROGRESS)
+    same = again(third, [FIRST, SECOND, third], [R1, R2])
+    assert same.series == {"R2.0"}, "not what was replaced already"
+    assert same.replaced == (("R1",), ())
+    beside = again(a_step(2, MORE), [FIRST, SECOND], [R1, R2])
+    assert beside.series == {"R2.0"}, "that of another route, in the same judgment"
+    other = again(third, [FIRST, SECOND, third], [R1, replace(R2, tool_id="hearts")])
+    assert other.series == frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -57,12 +58,23 @@ def test_the_note_is_in_the_study_of_the_source_with_its_patient(source):
 
 def test_the_same_rejection_gives_the_same_note(source):
     assert note_of(source) == note_of(source)
-    assert rejection_uids(["2.25.4", "2.25.5"]) == rejection_uids(["2.25.5", "2.25.4"])
-    assert rejection_uids(["2.25.4"]) != rejection_uids(["2.25.5"])
+    settings = SegSettings()
+    uids = rejection_uids(NOTE, WHO, settings)
+    turned = replace(NOTE, rejected=NOTE.rejected[::-1])
+    assert rejection_uids(turned, WHO, settings) == uids
+    others = [
+        rejection_uids(replace(NOTE, rejected=NOTE.rejected[:1]), WHO, settings),
+        rejection_uids(replace(NOTE, replaced_by="2.25.8"), WHO, settings),
+        rejection_uids(NOTE, replace(WHO, version="1.3.0"), settings),
+        rejection_uids(NOTE, WHO, SegSettings(manufacturer="Others")),
+    ]
+    assert len({uids, *others}) == 5
 
 
 def test_uids_depend_on_what_is_replaced_and_on_nothing_where_nothing_is():
-    made_of = {"tool_id": "t", "tool_version": "1", "digest": "d", "kind": "segmentation"}
+    made_of = {
+        "tool_id": "t", "tool_version": "1", "digest": "d", "kind": "segmentation", "manner": "",
+    }  # fmt: skip
     plain = result_uids([("1.2", "aa")], **made_of)
     assert plain == result_uids([("1.2", "aa")], **made_of, replaces=())
     one = result_uids([("1.2", "aa")], **made_of, replaces=("2.25.1", "2.25.2"))

@@ -18,9 +18,10 @@ from dicom_node.decide.geometry import Fault
 from dicom_node.domain.errors import NotAVolume, NotDicom, ObjectError, PixelsUndecodable, ToolError
 from dicom_node.domain.tool import AlgorithmIdentity, Code, Segment, SegmentationResult
 from dicom_node.domain.volume import Volume
+from dicom_node.iod import identity
 from dicom_node.iod.checks import check_stored
 from dicom_node.iod.header import read_attributes
-from dicom_node.iod.identity import result_uids
+from dicom_node.iod.identity import manner, result_uids
 from dicom_node.iod.image import read_volume
 from dicom_node.iod.seg import RESEARCH_USE, SegSettings, encode_segmentation
 from dicom_node.iod.seg_read import is_own_result, read_segmentation
@@ -437,7 +438,9 @@ def test_what_is_no_segmentation_is_not_read_as_one(tmp_path: Path) -> None:
 
 def test_uids_follow_from_what_a_result_was_made_of() -> None:
     sources = [("1.2.3", "aa"), ("1.2.4", "bb")]
-    arguments = {"tool_id": "t", "tool_version": "1", "digest": "d", "kind": "segmentation"}
+    arguments = {
+        "tool_id": "t", "tool_version": "1", "digest": "d", "kind": "segmentation", "manner": "m",
+    }  # fmt: skip
     uids = result_uids(sources, **arguments)
     assert result_uids(sources[::-1], **arguments) == uids
     assert result_uids([*sources, sources[0]], **arguments) == uids
@@ -446,8 +449,26 @@ def test_uids_follow_from_what_a_result_was_made_of() -> None:
     others = [
         result_uids(sources, **{**arguments, "tool_version": "2"}),
         result_uids(sources, **{**arguments, "kind": "report"}),
+        result_uids(sources, **{**arguments, "manner": "another"}),
         result_uids(sources, **arguments, index=1),
         result_uids([("1.2.3", "aa"), ("1.2.4", "cc")], **arguments),
         result_uids(sources[:1], **arguments),
     ]
-    assert len({uids, *others}) == 6
+    assert len({uids, *others}) == 7
+
+
+def test_whatever_goes_into_the_bytes_goes_into_the_uids(monkeypatch: pytest.MonkeyPatch) -> None:
+    who = AlgorithmIdentity(tool_id="t", name="T", version="1", digest="d")
+    same = manner(SegSettings(), who, LUNGS)
+    assert manner(SegSettings(), who, list(LUNGS)) == same
+    others = [
+        manner(SegSettings(series_number_offset=1), who, LUNGS),
+        manner(SegSettings(manufacturer="Others"), who, LUNGS),
+        manner(SegSettings(research_use=False), who, LUNGS),
+        manner(SegSettings(omit_empty_frames=False), who, LUNGS),
+        manner(SegSettings(), replace(who, name="Another"), LUNGS),
+        manner(SegSettings(), who, LUNGS[:1]),
+    ]
+    monkeypatch.setattr(identity, "__version__", "99.0.0")
+    others.append(manner(SegSettings(), who, LUNGS))
+    assert len({same, *others}) == 8

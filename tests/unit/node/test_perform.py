@@ -103,8 +103,10 @@ class World:
             raise ToolError(f"there is no model {tool_id}")
         return build_tool(read_manifest(self.folder / "lung-threshold"), device="cpu", threads=1)
 
-    def performer(self, *, told=(), build=None, max_attempts=3, alive=lambda: None) -> Performer:
-        settings = SegSettings()
+    def performer(
+        self, *, told=(), build=None, max_attempts=3, alive=lambda: None, settings=None
+    ) -> Performer:
+        settings = settings or SegSettings()
         return Performer(
             name="performer 0",
             build=build or self.build,
@@ -889,6 +891,54 @@ def test_the_same_steps_give_the_same_objects_in_another_node(tmp_path):
         made.append((second.sop_instance_uid, second.sha256, note.sop_instance_uid, note.sha256))
         world.close()
     assert made[0] == made[1]
+
+
+def rerun(world: World, uid: str, performer: Performer, **more) -> None:
+    """What `retry --judge` does, and what comes of it."""
+    world.journal.commit(e.SeriesReopened(at=world.now, series_uid=uid, reason="asked for"))
+    world.assemble(**more)
+    world.run(performer, turns=2)
+
+
+def test_the_same_again_replaces_nothing(world):
+    uid, (first,), (second,), performer = two_revisions(world)
+    rerun(world, uid, performer)
+    assert {r.sop_instance_uid for r in world.results(uid, "seg")} == {
+        first.sop_instance_uid,
+        second.sop_instance_uid,
+    }
+    step = world.step(uid)
+    assert (step.state, step.revision) == (StepState.COMPLETED, 3)
+    assert step.replaces == (first.sop_instance_uid,), "as the first time"
+    assert world.delivery(second).state is DeliveryState.QUEUED
+    assert world.claimable() == ["seg"]
+
+
+@pytest.mark.parametrize("results", [("seg",), ("seg", "sc")])
+def test_made_with_other_settings_it_replaces_what_was_made_before(world, results):
+    uid = ready(world, slices=3, results=results)
+    world.run(world.performer(), turns=1)
+    first = world.views.results(uid)
+    for result in first:
+        world.sent(result)
+    other = world.performer(told={"pacs"}, settings=SegSettings(manufacturer="Another"))
+    rerun(world, uid, other, results=results)
+    second = [r for r in world.views.results(uid) if r not in first]
+    assert len(second) == len(first)
+    assert set(world.step(uid).replaces) == {r.sop_instance_uid for r in first}
+    (related,) = world.object(second[0]).RelatedSeriesSequence
+    assert related.SeriesInstanceUID in {r.series_uid for r in first}
+    for result in second:
+        world.sent(result)
+    world.run(other, turns=1)
+    assert len(world.results(uid, "rejection")) == len(results)
+    known = world.views.results(uid)
+    rerun(world, uid, other, results=results)
+    assert world.views.results(uid) == known, "the same again"
+    rerun(world, uid, world.performer(), results=results)
+    third = [r for r in world.views.results(uid) if r not in known]
+    assert len(third) == len(first), "as it was at first, but in place of the second"
+    assert set(world.step(uid).replaces) == {r.sop_instance_uid for r in second}
 
 
 # --- pictures for a peer that takes no Segmentation
