@@ -9,9 +9,12 @@ import signal
 import pytest
 from click.testing import CliRunner
 
+from dicom_node.catalog import Catalog
 from dicom_node.cli.retry import retry
 from dicom_node.cli.status import status
 from dicom_node.cli.why import why
+from dicom_node.domain.events import NodeStarted
+from dicom_node.node.clock import SystemClock
 from dicom_node.testing.pacs import send_series
 from dicom_node.testing.series import Header, a_series
 
@@ -162,3 +165,22 @@ def test_a_node_whose_performer_is_dead_is_said_to_be(start_node, table):
     node.wait(lambda: shown(node, "--attention").return_value == 1)
     told = shown(node, "--attention").output
     assert told.startswith("DICOMNODE is running, but WITHOUT A PERFORMER")
+
+
+def test_a_clock_that_is_far_ahead_is_said_and_nothing_goes_for_its_age(
+    start_node, table, tmp_path, caplog
+):
+    """The node's last event is two months old; its clock is right, which it cannot know."""
+    data_dir = tmp_path / "node" / "var"
+    data_dir.mkdir(parents=True)
+    catalog = Catalog(data_dir / "catalog.db")
+    catalog.commit(NodeStarted(at=SystemClock().now() - 60 * 86400, version="0"))
+    catalog.close()
+    for _restart in range(2):
+        with caplog.at_level("WARNING", logger="dicom_node"):
+            node = start_node(peers=table)
+        assert "60 days after all that it had recorded" in caplog.text
+        caplog.clear()
+        told = json.loads(shown(node, "--json").stdout)
+        assert told["node"]["clock_doubted_until"]
+        assert "the clock was far ahead" in " ".join(shown(node).output.split())

@@ -13,6 +13,7 @@ from dicom_node.catalog import codec, views
 from dicom_node.catalog.attention import Attention
 from dicom_node.catalog.damage import Damage
 from dicom_node.catalog.fold import fold
+from dicom_node.catalog.history import History
 from dicom_node.catalog.inventory import Inventory
 from dicom_node.catalog.keeping import Keeping
 from dicom_node.catalog.owing import Owing
@@ -53,6 +54,7 @@ class Catalog:
         self.supersession = Supersession(self.views.rows)
         self.attention = Attention(self.views.rows)
         self.keeping = Keeping(self.views.rows)
+        self.history = History(self.views.rows)
         self.owing = Owing(self.views.rows)
 
     def close(self) -> None:

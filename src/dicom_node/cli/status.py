@@ -21,6 +21,7 @@ from dicom_node.decide.pressure import Level, Pressure
 from dicom_node.domain.records import Series
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.node import pulse
+from dicom_node.node.clock import SystemClock
 from dicom_node.node.layout import GIB
 from dicom_node.node.verdict import fate
 from dicom_node.node.why import clock_text
@@ -85,6 +86,8 @@ def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
     free_gib = shutil.disk_usage(config.data_dir).free / GIB
     runs = node_runs(config)
     performs = runs and pulse.lives(config.data_dir)
+    started = catalog.history.last_start()
+    until = started.doubted_until if started is not None and started.doubt_s else 0.0
     return {
         "ae_title": config.node.ae_title,
         "running": runs,
@@ -94,6 +97,7 @@ def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
         "refuses_for_want_of_space": free_gib < config.receive.min_free_gib,
         "level": str(takes.level),
         "level_reason": takes.reason,
+        "clock_doubted_until": clock_text(until) if SystemClock().now() < until else "",
     }
 
 
@@ -155,8 +159,8 @@ def _made(catalog: Catalog, series: Series) -> tuple[list[str], list[str]]:
     return results, troubles
 
 
-def _print(told: dict[str, Any], *, attention_only: bool) -> None:
-    node, counts = told["node"], told["counts"]
+def _print_node(node: dict[str, Any], counts: dict[str, int]) -> None:
+    """What it has, and what is wrong with the node itself."""
     troubles = node["troubles"]
     state = "; ".join(troubles) or "running"
     if troubles and node["running"]:
@@ -166,6 +170,17 @@ def _print(told: dict[str, Any], *, attention_only: bool) -> None:
         f"{node['free_gib']} GiB free; {counts['series']} series, "
         f"{counted(counts['instance'], 'instance')}, {counted(counts['result'], 'result')}"
     )
+    if node["clock_doubted_until"]:
+        say(
+            "the clock was far ahead of all that the node had recorded when it started: nothing is "
+            f"removed or given up for its age before {node['clock_doubted_until'][:19]}; if the "
+            "clock is wrong, set it and restart the node",
+            colour="yellow",
+        )
+
+
+def _print(told: dict[str, Any], *, attention_only: bool) -> None:
+    _print_node(told["node"], told["counts"])
     if told["attention"]:
         states = ", ".join(f"{n} {state}" for state, n in told["needs_attention"].items())
         click.secho(f"\nNEEDS ATTENTION: {states}", fg="yellow")
@@ -173,7 +188,9 @@ def _print(told: dict[str, Any], *, attention_only: bool) -> None:
             _print_row(row)
         say("what happened: dicom-node why UID; then: dicom-node retry UID, or release UID")
     elif attention_only:
-        click.echo("no series needs attention" if troubles else "nothing needs attention")
+        click.echo(
+            "no series needs attention" if told["node"]["troubles"] else "nothing needs attention"
+        )
     for row in told["waiting"]:
         say(
             f"{row['peer']} is waited for, with {counted(row['results'], 'result')}: "

@@ -89,7 +89,7 @@ def ask_of(delivery: Delivery, offers: Collection[str]) -> Ask | None:
 def given_up(delivery: Delivery, policy: Policy, now: float) -> Next | None:
     """The end of a delivery whose peer was asked in vain for too long; None to ask (again)."""
     in_vain = delivery.ask == Ask.COMMIT or (delivery.ask == Ask.QUERY and delivery.tries > 0)
-    if not in_vain or now - _sent_at(delivery) < policy.back_off.give_up_s:
+    if not in_vain or _sent_at(delivery) > policy.back_off.gives_up_before(now):
         return None
     return _unconfirmed(delivery.reason, policy, now)
 
@@ -170,7 +170,7 @@ def _again(
     delivery: Delivery, ask: Ask, reason: str, policy: Policy, now: float, luck: float
 ) -> Next:
     """Another question, later and later; without an answer for too long there is no proof."""
-    if now - _sent_at(delivery) >= policy.back_off.give_up_s:
+    if _sent_at(delivery) <= policy.back_off.gives_up_before(now):
         return _unconfirmed(reason, policy, now)
     tries = delivery.tries + 1
     return Next(

@@ -16,13 +16,19 @@ class Policy:
     """Times since the last instance of a Series; None is for ever.
 
     keep_s: of what is settled. unsettled_s: of what is not. promised_s: of what a peer was promised
-    is kept, since the promise. routes: after whose deliveries a Series goes at once.
+    is kept, since the promise. routes: after whose deliveries a Series goes at once. doubted_until:
+    nothing goes for its age before, for the clock may be wrong.
     """
 
     keep_s: float | None = None
     unsettled_s: float | None = None
     promised_s: float | None = None
     routes: frozenset[str] = frozenset()
+    doubted_until: float = 0.0
+
+    def at(self, now: float) -> Policy:
+        """What holds now."""
+        return self if now >= self.doubted_until else Policy(routes=self.routes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +76,7 @@ def purge(facts: Facts, policy: Policy, now: float, *, short: bool) -> str:
     short: there is less room on the disk than there should be. What a peer was promised goes by its
     age alone, and what is under way never.
     """
+    policy = policy.at(now)
     age_s = now - facts.last_at
     if unsettled(facts):
         if under_way(facts) or not _over(age_s, policy.unsettled_s):
@@ -92,6 +99,7 @@ def oldest_wanted(policy: Policy, now: float, *, short: bool) -> float:
     """Series that received nothing since then may be due, whatever their routes; 0.0: none."""
     if short:
         return now
+    policy = policy.at(now)
     times = [policy.keep_s, policy.unsettled_s, policy.promised_s]
     return max((now - time for time in times if time is not None), default=0.0)
 

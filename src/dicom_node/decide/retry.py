@@ -13,6 +13,7 @@ class Policy:
     """Exponential back-off: first_s, times factor an attempt, at most max_s, until give_up_s.
 
     jitter: up to this share of the wait is added, so that many deliveries do not return at once.
+    doubted_until: nothing is given up before, for the clock may be wrong.
     """
 
     first_s: float = 5.0
@@ -20,6 +21,11 @@ class Policy:
     max_s: float = 3600.0
     give_up_s: float = 3 * 86400.0
     jitter: float = 0.25
+    doubted_until: float = 0.0
+
+    def gives_up_before(self, now: float) -> float:
+        """What began then, or earlier, is given up; before all times, where nothing is."""
+        return now - self.give_up_s if now >= self.doubted_until else -1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +96,7 @@ def after(
         return Next(state=DeliveryState.SENT, due_at=now, reason=detail)
     if fate is Fate.PERSON:
         return Next(state=DeliveryState.PARKED, due_at=now, reason=detail)
-    if now - first_at >= policy.give_up_s:
+    if first_at <= policy.gives_up_before(now):
         days = policy.give_up_s / 86400
         return Next(
             state=DeliveryState.DEAD, due_at=now, reason=f"given up after {days:.1f} days: {detail}"

@@ -15,10 +15,16 @@ from dicom_node.domain.states import DeliveryState, SeriesState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted:
-    """The node came up; whatever was under way when it went down is now known to have ended."""
+    """The node came up; whatever was under way when it went down is now known to have ended.
+
+    believed_at: the newest time that is beyond doubt, if the clock is not; for doubt_s of uptime
+    from now nothing is removed or given up for its age.
+    """
 
     at: float
     version: str
+    believed_at: float | None = None
+    doubt_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,7 +120,7 @@ class Deliverer:
                 tries=tries,
                 due_at=known.due_at if known and early else now + wait_s,
                 reason=tried[-1][1].detail,
-                given_up_before=0.0 if early else now - self.policy.give_up_s,
+                given_up_before=0.0 if early else self.policy.gives_up_before(now),
             )
         )
         self.journal.commit(*events)

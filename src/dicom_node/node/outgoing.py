@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicom_node.config.load import Config
+from dicom_node.decide import retry
 from dicom_node.decide.pressure import Limits
 from dicom_node.dimse.contract import CommitmentRequest
 from dicom_node.dimse.scu import Timeouts
@@ -29,13 +30,19 @@ STOP_FREE_GIB = 1.0  # enough for the catalog, however early an operator wants t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What every stage has."""
+    """What every stage has. doubted_until: when the clock is believed."""
 
     config: Config
     spool: Spool
     journal: Journal
     bell: bells.Bell
     clock: Clock
+    doubted_until: float = 0.0
+
+    @property
+    def patience(self) -> retry.Policy:
+        """With what is owed to peers."""
+        return replace(self.config.deliver.policy(), doubted_until=self.doubted_until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +90,7 @@ def outgoing(shared: Shared, instead: deliver.Instead = deliver.nothing_instead)
     gauge = gauge_of(config, shared.spool, journal, clock)
     reports = confirm.Reports(
         peers={peer.name: peer for peer in config.peers},
-        policy=config.deliver.proof(),
+        policy=replace(config.deliver.proof(), back_off=shared.patience),
         journal=journal,
         clock=clock,
     )
@@ -91,7 +98,7 @@ def outgoing(shared: Shared, instead: deliver.Instead = deliver.nothing_instead)
     confirmer = _confirmer(shared, reports)
     promiser = _promiser(shared)
     retainer = Retainer(
-        policy=config.retain.policy(config.passing),
+        policy=replace(config.retain.policy(config.passing), doubted_until=shared.doubted_until),
         free_bytes=int(config.retain.free_gib * GIB),
         peers=deliverer.peers,
         spool=shared.spool,
@@ -123,7 +130,7 @@ def _deliverer(shared: Shared, instead: deliver.Instead) -> deliver.Deliverer:
     config = shared.config
     return deliver.Deliverer(
         peers={peer.name: peer for peer in config.peers},
-        policy=config.deliver.policy(),
+        policy=shared.patience,
         spool=shared.spool,
         journal=shared.journal,
         clock=shared.clock,
@@ -158,7 +165,7 @@ def _promiser(shared: Shared) -> promise.Promiser:
     config = shared.config
     return promise.Promiser(
         peers={peer.name: peer for peer in config.peers},
-        policy=config.deliver.policy(),
+        policy=shared.patience,
         digest=config.retain.verify_promises == "digest",
         spool=shared.spool,
         journal=shared.journal,

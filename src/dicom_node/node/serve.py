@@ -13,6 +13,7 @@ from dicom_node import __version__
 from dicom_node.catalog import Catalog
 from dicom_node.catalog.integrity import note_closed
 from dicom_node.config.load import Config, check
+from dicom_node.decide import doubt
 from dicom_node.dimse.scp import Limits, Server, serve_storage
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.domain import events as e
@@ -80,11 +81,17 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         bell = bells.Bell(config.data_dir)
         undo.callback(bell.close)
         journal = Journal(catalog, bell)
-        quarantine_fatal(journal, config.engine.max_attempts, clock.now())
-        journal.commit(e.NodeStarted(at=clock.now(), version=__version__))
+        started = _started(journal, config.engine.max_attempts, clock.now())
         collect(spool, journal, clock)
         reconciler = reconcile(spool, journal, clock)
-        shared = Shared(config=config, spool=spool, journal=journal, bell=bell, clock=clock)
+        shared = Shared(
+            config=config,
+            spool=spool,
+            journal=journal,
+            bell=bell,
+            clock=clock,
+            doubted_until=started.doubted_until,
+        )
         onward = outgoing(shared, instead(catalog, clock))
         receiver = _receiver(shared, onward)
         server = _listen(shared, receiver, onward)
@@ -120,6 +127,23 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         close()
 
     return RunningNode(config=config, catalog=catalog, port=server.port, stop=stop_all)
+
+
+def _started(journal: Journal, max_attempts: int, now: float) -> doubt.Start:
+    """Record the start, and whether its clock is believed."""
+    history = journal.catalog.history
+    started = doubt.start(now, history.newest_at(), history.last_start())
+    # what it finds has happened before: at a time that is beyond doubt
+    quarantine_fatal(journal, max_attempts, started.believed_at if started.doubt_s else now)
+    journal.commit(
+        e.NodeStarted(
+            at=now,
+            version=__version__,
+            believed_at=started.believed_at if started.doubt_s else None,
+            doubt_s=started.doubt_s,
+        )
+    )
+    return started
 
 
 def watching(clock: SystemClock, run_due: stage.RunDue) -> stage.RunDue:

@@ -100,11 +100,22 @@ def opened(calling_ae: str, address: str, number: int) -> str:
     return f"{calling_ae}{where} opened association {number}"
 
 
+def _doubted(started: e.NodeStarted) -> str:
+    if not started.doubt_s:
+        return ""
+    ahead_days = (started.at - (started.believed_at or started.at)) / 86400
+    return (
+        f", {ahead_days:.0f} days after all that it had recorded: if its clock is wrong, set it "
+        f"and restart the node; for {started.doubt_s / 3600:.1f} hours nothing is removed or given "
+        "up for its age"
+    )
+
+
 def _of_reception(event: e.Event, names: Names, outcome: str) -> str:
     del names
     match event:
         case e.NodeStarted():
-            return f"the node was started (version {event.version})"
+            return f"the node was started (version {event.version}){_doubted(event)}"
         case e.AssociationOpened():
             return opened(event.calling_ae, event.address, event.number)
         case e.AssociationEnded():
@@ -266,6 +277,8 @@ def is_well(event: e.Event) -> bool:
             return not event.failed
         case k.PressureChanged():
             return event.level == "open"
+        case e.NodeStarted():
+            return not event.doubt_s
         case (
             e.AssociationRejected() | e.InstanceRefused() | e.SeriesHeld() | e.StepCanceled()
             | e.StepFailed() | k.ResultLost() | k.PeerUnreachable()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dicom_node.decide import retry
@@ -164,3 +166,12 @@ def test_a_peer_that_never_has_what_it_was_sent_is_for_a_person_to_look_at():
         True,
         True,
     )
+
+
+def test_while_the_clock_is_doubted_no_proof_is_given_up():
+    waiting = sent(ask="commit", tries=3)
+    doubting = replace(POLICY, back_off=replace(POLICY.back_off, doubted_until=1e9))
+    assert given_up(waiting, POLICY, 1e8) is not None
+    assert given_up(waiting, doubting, 1e8) is None
+    then = after_request(waiting, Reply.UNHEARD, BOTH, doubting, 1e8, 0.0, "away")
+    assert then.state is S.SENT

@@ -137,3 +137,21 @@ def test_nothing_goes_that_is_owed_or_promised(facts, policy, short):
             assert NOW - facts.promised_at >= policy.promised_s
         wanted = oldest_wanted(policy, NOW, short=short)
         assert facts.last_at <= wanted or facts.routes <= policy.routes  # it would be looked at
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, ""),
+        ({"state": S.HELD}, ""),
+        ({"promised_at": NOW - 99 * DAY}, ""),
+        ({"routes": frozenset({"passing"})}, "delivered"),
+    ],
+)
+def test_while_the_clock_is_doubted_nothing_goes_for_its_age(changed, reason):
+    ages = {"keep_s": DAY, "unsettled_s": DAY, "promised_s": DAY}
+    policy = Policy(**ages, routes=frozenset({"passing"}), doubted_until=NOW + 1)
+    assert purge(facts(**changed), policy, NOW, short=False) == reason
+    assert oldest_wanted(policy, NOW, short=False) == 0.0
+    assert purge(facts(**changed), policy, NOW + 1, short=False) != ""
+    assert purge(facts(), policy, NOW, short=True) == "room was needed"

@@ -1,5 +1,7 @@
 """What follows an attempt: each status of the standard has its fate, and waits grow to a limit."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,3 +129,10 @@ def test_a_model_or_file_that_is_not_there_is_looked_for_during_most_of_an_hour(
 def test_more_attempts_are_granted_for_that_too_where_the_configuration_says_so():
     assert step_wait_s(19, 20, Trouble.PLACE, 0.0) == 600
     assert step_wait_s(20, 20, Trouble.PLACE, 0.0) is None
+
+
+def test_while_the_clock_is_doubted_nothing_is_given_up():
+    doubting = replace(POLICY, doubted_until=5000.0)
+    failed = Attempt(status=0xA700)
+    assert after(failed, 3, 0.0, doubting, 4999.0, 0.0).state is DeliveryState.DEFERRED
+    assert after(failed, 3, 0.0, doubting, 5000.0, 0.0).state is DeliveryState.DEAD

@@ -1,0 +1,40 @@
+"""When the node was started, and how far its events go."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+
+from dicom_node.decide.doubt import Start
+
+Rows = Callable[..., list[sqlite3.Row]]
+"""rows(sql, *values): raises CatalogError."""
+
+
+class History:
+    """Shares its catalog's connection and lock."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows: Rows = rows
+
+    def newest_at(self) -> float | None:
+        """The time of the event that was recorded last."""
+        rows = self._rows("SELECT at FROM event ORDER BY number DESC LIMIT 1")
+        return float(rows[0]["at"]) if rows else None
+
+    def last_start(self) -> Start | None:
+        """The node's last start, and whether its clock was believed."""
+        rows = self._rows(
+            "SELECT at, body FROM event WHERE subject = 'node' AND kind = 'NodeStarted' "
+            "ORDER BY number DESC LIMIT 1"
+        )
+        if not rows:
+            return None
+        at, body = float(rows[0]["at"]), json.loads(rows[0]["body"])
+        believed_at = body.get("believed_at")
+        return Start(
+            at=at,
+            believed_at=at if believed_at is None else float(believed_at),
+            doubt_s=float(body.get("doubt_s", 0.0)),
+        )
