@@ -94,12 +94,12 @@ def test_what_real_archives_hold_can_be_stored(real_data: Path) -> None:
         if problem is not None:
             refused.setdefault(f"{path.parent.name}/{path.name}", problem.comment)
     assert {name.split("/")[0] for name in refused} == {
-        "charsets",  # two without any UID
-        "dose-report-and-localizer",  # two with an impossible length
+        "charsets",  # two without any UID, two whose pixels were taken out
+        "dose-report-and-localizer",  # two with an impossible length, one without its pixels
         "no-sop-class",
         "pydicom-data-ct",  # one whose SOP Instance UID is none
     }
-    assert len(refused) == 2 + 2 + 4 + 1
+    assert len(refused) == 4 + 3 + 4 + 1
 
 
 @pytest.mark.parametrize(
