@@ -62,6 +62,10 @@ class Catalog:
         with self._lock:
             self._db.close()
 
+    def require_undamaged(self) -> None:
+        """Raise CatalogDamaged if any process has met damage: nothing can be committed."""
+        self._damage.check()
+
     def commit(self, *events: e.Event) -> list[str]:
         """Append the events and fold them, all or none, durable on return.
 
@@ -84,18 +88,21 @@ class Catalog:
 
     def _commit_all(self, batch: Sequence[_Ticket]) -> None:
         error = CatalogError("the catalog could not commit: an error of the node itself")
-        committed = False
+        committed = ending = False
         try:
             self._damage.check()
             self._db.execute("BEGIN IMMEDIATE")
             for ticket in batch:
                 self._apply(ticket)
+            ending = True
             self._db.execute("COMMIT")
             committed = True
         except CatalogDamaged as damage:
             error = damage
         except sqlite3.Error as fault:
             error = self._damage.error("the catalog could not commit", fault)
+            # all of it may be in the log already: where there was room, it was perhaps not synced
+            error.unsure = ending and not error.full
         finally:
             if not committed:
                 self._rollback()

@@ -76,10 +76,14 @@ class SpoolError(NodeError):
 
 
 class CatalogError(NodeError):
-    """The catalog refused; `full` tells whether for want of room."""
+    """The catalog refused; `full` tells whether for want of room.
 
-    def __init__(self, message: str, *, full: bool = False) -> None:
+    unsure: what was to be committed is not there now, and might be after a crash.
+    """
+
+    def __init__(self, message: str, *, full: bool = False, unsure: bool = False) -> None:
         self.full = full
+        self.unsure = unsure
         super().__init__(message)
 
 

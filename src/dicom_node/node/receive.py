@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dicom_node.decide.routing import Sender, resolve_sender
@@ -34,6 +35,7 @@ DUPLICATE = 0x0111  # of the UID, not of the content: the sender is to know
 NOT_AUTHORISED = 0x0124
 CONGESTION = Rejection(result=2, source=3, reason=1)  # PS3.8 Table 9-21: come again later
 
+_NOT_RECORDED = "the catalog could not record it"
 _REJECTION_AGAIN_S = 3600.0
 _REJECTIONS_MAX = 1000
 _UIDS = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -104,6 +106,7 @@ class StorageReceiver:
         self._open: dict[int, _Open] = {}
         self._untold: list[e.AssociationEnded] = []
         self._lock = threading.Lock()
+        self._recording: Counter[str] = Counter()
         self._rejections = _Rejections()
         self._last = journal.catalog.views.last_association()
 
@@ -166,7 +169,10 @@ class StorageReceiver:
         try:
             if self._spool.free_bytes() < self._admission.min_free_bytes:
                 return self.refuse(request, OUT_OF_RESOURCES, "disk space is below the limit")
+            self._journal.catalog.require_undamaged()
             return _StorageSink(self, request, self._spool.begin())
+        except CatalogError:
+            return self.refuse(request, PROCESSING_FAILURE, _NOT_RECORDED)
         except SpoolError as error:
             return self.refuse_for_disk(request, error)
 
@@ -232,8 +238,9 @@ class StorageReceiver:
                 outcome = self._restored(instance, arrival.judge_at)
         except CatalogError as error:
             self._forget_opening(request.association, events)
+            self._discard(stored, error)
             status = OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
-            return self.refuse(request, status, "the catalog could not record it")
+            return self.refuse(request, status, _NOT_RECORDED)
         except SpoolError as error:
             return self.refuse_for_disk(request, error)
         if outcome == "conflict":
@@ -241,6 +248,29 @@ class StorageReceiver:
                 status=DUPLICATE, comment="kept apart: this UID is here with other content"
             )
         return StoreAnswer(status=0)
+
+    @contextlib.contextmanager
+    def recording(self, path: str) -> Iterator[None]:
+        """While somebody is about to record this file, nobody else takes it back."""
+        with self._lock:
+            self._recording[path] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._recording[path] -= 1
+                self._recording += Counter()  # keeps what is positive
+
+    def _discard(self, stored: Stored, error: CatalogError) -> None:
+        """Take back what could not be recorded, unless it was, or may be, known otherwise."""
+        if error.unsure or not stored.fresh:
+            return  # the next start enters it, or the sender sends it again
+
+        def wanted(path: str) -> bool:
+            return self._recording[path] > 1 or self._journal.catalog.views.path_known(path)
+
+        with contextlib.suppress(SpoolError, CatalogError):
+            self._spool.discard([stored.path], wanted)
 
     def _restored(self, instance: Instance, judge_at: float) -> str:
         """An object whose file was removed is here again. Raises CatalogError, SpoolError.
@@ -352,11 +382,12 @@ class _StorageSink:
         if problem is not None:
             self._incoming.abort()
             return self._receiver.refuse(self._request, problem.status, problem.comment, attributes)
-        try:
-            stored = self._incoming.commit()
-        except SpoolError as error:
-            return self._receiver.refuse_for_disk(self._request, error)
-        return self._receiver.record(self._request, stored, attributes)
+        with self._receiver.recording(self._incoming.relative):
+            try:
+                stored = self._incoming.commit()
+            except SpoolError as error:
+                return self._receiver.refuse_for_disk(self._request, error)
+            return self._receiver.record(self._request, stored, attributes)
 
     def abort(self) -> None:
         """The association ended inside the data set: nothing is left of it."""
