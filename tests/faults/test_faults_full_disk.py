@@ -129,3 +129,25 @@ def test_a_result_that_finds_no_room_is_made_when_there_is(life: Life, disk: Sma
     assert not life.lost()
     disk.make_room()
     life.finish()
+
+
+def test_a_node_that_ended_on_a_full_disk_starts_again_by_its_reserve(life: Life, disk: SmallDisk):
+    reserve = life.data_dir / "reserve"
+    life.wait(reserve.exists, "it keeps something aside")
+    life.kill()
+    disk.fill()
+    life.start()
+    life.ready()
+    assert not reserve.exists()
+    disk.make_room()
+    life.finish()
+    life.kill()
+    reserve.unlink(missing_ok=True)
+    disk.fill()
+    known = len(life.log.read_text())
+    life.start()
+    life.wait(life.dead, "without it there is no room for anything")
+    assert "the disk is full" in life.log.read_text()[known:]
+    disk.make_room()
+    life.start()
+    life.ready()

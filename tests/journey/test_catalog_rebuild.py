@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from importlib import resources
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -21,12 +22,14 @@ from dicom_node.catalog.integrity import wal_of
 from dicom_node.catalog.schema import connect
 from dicom_node.cli.catalog import catalog as catalog_command
 from dicom_node.cli.doctor import doctor
+from dicom_node.cli.hold import hold, release
 from dicom_node.cli.retry import retry
 from dicom_node.cli.status import status
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogDamaged, CatalogError, ConfigurationError
 from dicom_node.domain.records import Peer
 from dicom_node.domain.states import DeliveryState, SeriesState
+from dicom_node.node.layout import lock_catalog, share_catalog
 from dicom_node.node.reasons import NOBODY, REBUILT
 from dicom_node.node.respool import sender_of
 from dicom_node.spool.store import Spool
@@ -439,6 +442,54 @@ def test_the_check_finds_what_is_lost_altered_unknown_and_different(worked):
     assert code == 1
     for word in ("lost", "altered", "differ", "catalog rebuild", lost):
         assert word in shown, word
+
+
+def test_the_check_leaves_a_catalog_of_an_older_version_as_it_is(worked):
+    node, _ = worked
+    lose(database(node))
+    db = sqlite3.connect(database(node))
+    for name in ("0001.sql", "0002.sql"):
+        db.executescript(
+            resources.files("dicom_node.catalog.migrations").joinpath(name).read_text()
+        )
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+    before = database(node).read_bytes()
+    code, told = checked(node)
+    assert (code, told["outdated"], told["page"]) == (0, True, [])
+    assert "older version" in run("check", "--config", node.config_path)[1]
+    assert database(node).read_bytes() == before
+    db = sqlite3.connect(database(node))
+    db.execute("PRAGMA user_version = 9999")
+    db.close()
+    with pytest.raises(CatalogError, match="newer version"):
+        checked(node)
+
+
+def test_the_check_finds_files_that_were_stored_before_the_clock_was_set_back(worked):
+    node, _ = worked
+    spool = Spool(node.folder / "var" / "spool")
+    buffer = BytesIO()
+    a_series(1, header=Header(seed=4))[0].save_as(buffer, enforce_file_format=True)
+    path = spool.put(buffer.getvalue()).path
+    ahead = spool.path(path).stat().st_mtime + 3600
+    os.utime(spool.path(path), (ahead, ahead))
+    assert checked(node)[1]["unknown"] == [path]
+
+
+def test_nobody_changes_a_catalog_that_is_being_made_anew(worked):
+    node, uid = worked
+    commands = {retry: (uid, "--again"), hold: (uid,), release: (uid,), status: ()}
+    with lock_catalog(node.folder / "var"):
+        for command, arguments in commands.items():
+            with pytest.raises(CatalogError, match="is being made anew"):
+                run(*arguments, "--config", node.config_path, command=command)
+    refused = pytest.raises(CatalogError, match="another command works")
+    with share_catalog(node.folder / "var"), refused:
+        rebuilt(node)
+    shutil.copy(database(node), database(node).with_name("catalog.db.rebuilt"))
+    with pytest.raises(CatalogError, match="interrupted"):
+        run(uid, "--config", node.config_path, command=hold)
 
 
 def test_the_check_of_a_damaged_catalog_says_so(worked):

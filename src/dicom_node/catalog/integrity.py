@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from dicom_node.catalog.damage import found_damage, is_damage
-from dicom_node.domain.errors import CatalogError
+from dicom_node.catalog.damage import Damage, found_damage, is_damage
 
 NO_LIMIT_S = float("inf")
 WAIT_S = 30.0  # for who has locked the catalog
@@ -64,9 +63,12 @@ def examine(path: Path, *, seconds: float = NO_LIMIT_S, indexes: bool = True) ->
     if problem:
         return Examination(problems=(problem,), whole=True)
     with opened(path) as db:
-        found, whole = _pragma(db, "quick_check", deadline)
-        if whole and not found and indexes:
-            found, whole = _pragma(db, "integrity_check", deadline)
+        try:
+            found, whole = _pragma(db, "quick_check", deadline)
+            if whole and not found and indexes:
+                found, whole = _pragma(db, "integrity_check", deadline)
+        except sqlite3.Error as error:
+            raise Damage(path).error("the catalog cannot be read", error) from error
     met = found_damage(path)
     if met and not found and not (whole and indexes):
         found = (met,)
@@ -97,7 +99,7 @@ def _pragma(db: sqlite3.Connection, name: str, deadline: float) -> tuple[tuple[s
             return (str(error),), True
         if late():
             return (), False
-        raise CatalogError(f"the catalog cannot be read: {error}") from error
+        raise
     finally:
         db.set_progress_handler(None, 0)
     said = [str(row[0]).strip().splitlines()[-1] for row in rows]

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from dicom_node.catalog.integrity import opened
+from dicom_node.catalog.schema import is_current
+from dicom_node.domain.errors import CatalogError
 
 Rows = Callable[..., list[sqlite3.Row]]
 """rows(sql, *values): raises CatalogError."""
@@ -108,3 +114,18 @@ class Inventory:
 
     def _paths(self, sql: str, *values: Any) -> set[str]:
         return {row["path"] for row in self._rows(sql, *values)}
+
+
+@contextmanager
+def looked_into(path: Path) -> Iterator[Inventory | None]:
+    """The files that a catalog knows, by a connection that changes nothing; None if it is of an
+    older version, which has to be brought up to date first. Raises CatalogError."""
+
+    def rows(sql: str, *values: Any) -> list[sqlite3.Row]:
+        try:
+            return db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise CatalogError(f"the catalog cannot be read: {error}") from error
+
+    with opened(path) as db:
+        yield Inventory(rows) if is_current(db) else None

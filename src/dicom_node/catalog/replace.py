@@ -9,6 +9,8 @@ from pathlib import Path
 from dicom_node.catalog.damage import mark_of
 from dicom_node.domain.errors import CatalogError
 
+INTERRUPTED = "a rebuild of the catalog was interrupted: finish it with dicom-node catalog rebuild"
+
 _SUFFIXES = ("", "-wal", "-shm")
 
 

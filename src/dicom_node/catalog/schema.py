@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +43,35 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    done = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    scripts = sorted(
-        (int(entry.name.removesuffix(".sql")), entry)
-        for entry in resources.files("dicom_node.catalog").joinpath("migrations").iterdir()
-        if entry.name.endswith(".sql")
-    )
-    if done > scripts[-1][0]:
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether the catalog is as this version of the node makes it: False for an older one, which
+    the next start brings up to date. Raises CatalogError for a newer one."""
+    done, newest = _version(connection), _scripts()[-1][0]
+    if done > newest:
         raise CatalogError("the catalog was written by a newer version of the node")
-    for number, script in scripts:
+    return done == newest
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _scripts() -> list[tuple[int, Traversable]]:
+    """The migrations by number."""
+    return sorted(
+        (
+            (int(entry.name.removesuffix(".sql")), entry)
+            for entry in resources.files("dicom_node.catalog").joinpath("migrations").iterdir()
+            if entry.name.endswith(".sql")
+        ),
+        key=lambda script: script[0],
+    )
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    done = _version(connection)
+    is_current(connection)
+    for number, script in _scripts():
         if number <= done:
             continue
         text = script.read_text(encoding="utf-8")
@@ -62,7 +82,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if int(connection.execute("PRAGMA user_version").fetchone()[0]) < number:
+            if _version(connection) < number:
                 raise  # else another process has migrated meanwhile
     connection.executescript("\n".join(_triggers()))
 

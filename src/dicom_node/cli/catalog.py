@@ -34,7 +34,13 @@ from dicom_node.domain.records import Peer
 from dicom_node.node import log
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.inspect import Inspection, inspect
-from dicom_node.node.layout import catalog_path, lock_data_dir, make_data_dir, spool_path
+from dicom_node.node.layout import (
+    catalog_path,
+    lock_catalog,
+    lock_data_dir,
+    make_data_dir,
+    spool_path,
+)
 from dicom_node.node.rebuild import Rebuilt, Wish, only_sender, rebuild
 
 _DAY_S = 86400.0
@@ -82,7 +88,12 @@ def _tell_inspection(found: Inspection, config: Config, *, deep: bool) -> None:
     else:
         advice = "to make it anew, stop the node and run: dicom-node catalog rebuild"
         to.print(advice, markup=False)
-    if found.page:
+    if found.outdated:
+        to.print(
+            "it is that of an older version of the node: its events and the files can be looked at "
+            "when a node of this version has been started"
+        )
+    if found.page or found.outdated:
         return
     root = spool_path(config)
     _tell_files(to, "lost (the catalog knows them)", found.lost, "red")
@@ -139,7 +150,10 @@ def make_anew(
     config = load(config_path)
     make_data_dir(config)
     wish = Wish(since_s=days * _DAY_S, sender=_peer(sender, config), events=not from_spool)
-    with log.configured(), lock_data_dir(config.data_dir), _bars() as progress:
+    data_dir = config.data_dir
+    with (
+        log.configured(), lock_data_dir(data_dir), lock_catalog(data_dir), _bars() as progress
+    ):  # fmt: skip
         done = rebuild(config, wish, SystemClock(), progress)
     if as_json:
         print_json(dataclasses.asdict(done))

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dicom_node.catalog import Catalog
 from dicom_node.catalog.integrity import examine
+from dicom_node.catalog.inventory import Inventory, looked_into
 from dicom_node.catalog.refold import Unfoldable, differences
 from dicom_node.config.load import Config
+from dicom_node.domain.errors import SpoolError
 from dicom_node.node.adopt import look
 from dicom_node.node.layout import catalog_path, spool_path
 from dicom_node.spool.store import Spool
@@ -26,7 +27,8 @@ class Inspection:
 
     lost: files that the catalog knows and the spool lacks. unknown: files that nobody knows, and
     unreadable those of them that hold no object. altered: files whose bytes are not those that were
-    stored (looked at only if asked). files: how many there are.
+    stored (looked at only if asked). files: how many there are. outdated: the catalog is that of an
+    older version of the node: only its pages were looked at.
     """
 
     page: list[str] = field(default_factory=list)
@@ -37,6 +39,7 @@ class Inspection:
     unreadable: list[str] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
     files: int = 0
+    outdated: bool = False
 
     @property
     def catalog_is_sound(self) -> bool:
@@ -58,50 +61,58 @@ def inspect(config: Config, *, deep: bool, progress: Progress) -> Inspection:
     progress("pages", 1, 1)
     if found.page:
         return found  # whatever it would say of files may be wrong
-    scratch = path.with_name(f"{path.name}.check")
-    try:
-        found.differing = differences(path, scratch, lambda n, m: progress("events", n, m))
-    except Unfoldable as error:
-        found.unfoldable = str(error)
-    catalog = Catalog(path)
-    try:
-        _files(found, Spool(spool_path(config)), catalog, deep=deep, progress=progress)
-    finally:
-        catalog.close()
+    with looked_into(path) as known:
+        if known is None:
+            found.outdated = True
+            return found
+        scratch = path.with_name(f"{path.name}.check")
+        try:
+            found.differing = differences(path, scratch, lambda n, m: progress("events", n, m))
+        except Unfoldable as error:
+            found.unfoldable = str(error)
+        _files(found, Spool(spool_path(config)), known, deep=deep, progress=progress)
     return found
 
 
 def _files(
-    found: Inspection, spool: Spool, catalog: Catalog, *, deep: bool, progress: Progress
+    found: Inspection, spool: Spool, catalogued: Inventory, *, deep: bool, progress: Progress
 ) -> None:
     begun = spool.stamp()
-    results = catalog.files.of_results()
+    results = catalogued.of_results()
     shards = spool.shards()
     for number, shard in enumerate(shards, 1):
         prefix = f"objects/{shard}/"
-        known = catalog.files.between(prefix, f"objects/{shard}0")
+        known = catalogued.between(prefix, f"objects/{shard}0")
         known |= {path for path in results if path.startswith(prefix)}
         present = spool.shard(shard)
         found.files += len(present)
         for path in sorted(known.difference(present)):
-            if spool.look(path) is None and catalog.files.series_of(path):
+            if spool.look(path) is None and catalogued.series_of(path):
                 found.lost.append(path)
         for path in present:
             if path not in known:
-                _unknown(found, spool, catalog, path, begun)
+                _unknown(found, spool, catalogued, path, begun)
             if deep and not _is_intact(spool, path):
                 found.altered.append(path)
         progress("folders", number, len(shards))
 
 
-def _unknown(found: Inspection, spool: Spool, catalog: Catalog, path: str, begun: float) -> None:
+def _unknown(
+    found: Inspection, spool: Spool, catalogued: Inventory, path: str, begun: float
+) -> None:
     state = spool.look(path)
-    if state is None or state[1] >= begun or catalog.files.is_known(path):
+    if state is None or catalogued.is_known(path) or begun <= state[1] <= spool.stamp():
         return  # it came or went meanwhile
-    kind = found.unreadable if isinstance(look(spool, path), str) else found.unknown
-    kind.append(path)
+    try:
+        readable = not isinstance(look(spool, path), str)
+    except SpoolError:
+        readable = False
+    (found.unknown if readable else found.unreadable).append(path)
 
 
 def _is_intact(spool: Spool, path: str) -> bool:
-    """True also for one that was removed meanwhile."""
-    return spool.look(path) is None or spool.is_intact(path)
+    """True also for one that was removed meanwhile; what the disk does not give is not intact."""
+    try:
+        return spool.look(path) is None or spool.is_intact(path)
+    except SpoolError:
+        return False

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
 from typing import IO
 
 from dicom_node.config.load import Config, read
-from dicom_node.domain.errors import ConfigurationError
+from dicom_node.domain.errors import CatalogError, ConfigurationError, NodeError
 from dicom_node.iod.seg_settings import SegSettings
+from dicom_node.spool.disk import sync_folder
 
 GIB = 1024**3
+_CATALOG_LOCK = "catalog.db.lock"
 
 
 def catalog_path(config: Config) -> Path:
@@ -25,8 +28,19 @@ def spool_path(config: Config) -> Path:
 
 
 def make_data_dir(config: Config) -> None:
-    """Make the data folder, for its owner only."""
-    config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Make the data folder, for its owner only, and durably with all that leads to it.
+
+    Raises ConfigurationError.
+    """
+    folder = config.data_dir
+    made = [folder, *folder.parents][: sum(not p.exists() for p in (folder, *folder.parents))]
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for one in made:
+            sync_folder(one.parent)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConfigurationError([f"the data folder {folder} cannot be made: {why}"]) from error
 
 
 def lock_data_dir(data_dir: Path) -> IO[bytes]:
@@ -34,21 +48,58 @@ def lock_data_dir(data_dir: Path) -> IO[bytes]:
 
     Raises ConfigurationError if somebody holds it.
     """
-    handle = (data_dir / "lock").open("wb")
+    held = ConfigurationError([f"another node uses the data folder {data_dir}"])
+    return _locked(data_dir / "lock", fcntl.LOCK_EX, held)
+
+
+def share_catalog(data_dir: Path) -> IO[bytes]:
+    """Work in the catalog beside others, until what is returned is closed.
+
+    Raises CatalogError while it is made anew: what is written then would be in the old one.
+    """
+    held = CatalogError(
+        "the catalog is being made anew: try again when dicom-node catalog rebuild has ended"
+    )
+    return _locked(data_dir / _CATALOG_LOCK, fcntl.LOCK_SH, held)
+
+
+def lock_catalog(data_dir: Path) -> IO[bytes]:
+    """Have the catalog alone, to make it anew, until what is returned is closed.
+
+    Raises CatalogError while somebody works in it.
+    """
+    held = CatalogError("another command works in the catalog: try again when it has ended")
+    return _locked(data_dir / _CATALOG_LOCK, fcntl.LOCK_EX, held)
+
+
+def _locked(path: Path, how: int, held: NodeError) -> IO[bytes]:
+    """Who may read the file may lock it: it may be another user's."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "rb")
+        try:
+            fcntl.flock(handle, how | fcntl.LOCK_NB)
+        except BaseException:
+            handle.close()
+            raise
+    except BlockingIOError:
+        raise held from None
     except OSError as error:
-        handle.close()
-        raise ConfigurationError([f"another node uses the data folder {data_dir}"]) from error
+        raise ConfigurationError([f"{path} cannot be locked: {error.strerror}"]) from error
     return handle
 
 
 def hand_over(config: Config) -> Path:
-    """Write what the configuration was made of for the performers, and say where."""
+    """Write what the configuration was made of for the performers, and say where.
+
+    Raises ConfigurationError.
+    """
     path = config.data_dir / "performer.json"
     body = {"text": config.text, "base": str(config.base), "source": config.source}
-    path.touch(mode=0o600, exist_ok=True)
-    path.write_text(json.dumps(body), encoding="utf-8")
+    try:
+        path.touch(mode=0o600, exist_ok=True)
+        path.write_text(json.dumps(body), encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError([f"{path} cannot be written: {error.strerror}"]) from error
     return path
 
 

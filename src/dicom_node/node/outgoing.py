@@ -57,14 +57,18 @@ class Outgoing:
 
 def gauge_of(config: Config, spool: Spool, journal: Journal, clock: Clock) -> Gauge:
     """How full the node is."""
-    limits = limits_of(config)
     return Gauge(
-        limits=limits,
+        limits=limits_of(config),
         free_bytes=spool.free_bytes,
-        reserve=Reserve(path=config.data_dir / RESERVE, size=reserve_bytes(limits)),
+        reserve=reserve_of(config),
         journal=journal,
         clock=clock,
     )
+
+
+def reserve_of(config: Config) -> Reserve:
+    """What is given up when the disk is full."""
+    return Reserve(path=config.data_dir / RESERVE, size=reserve_bytes(limits_of(config)))
 
 
 def reserve_bytes(limits: Limits) -> int:

@@ -26,7 +26,13 @@ from dicom_node.node import bell as bells
 from dicom_node.node import log, stage
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
-from dicom_node.node.layout import catalog_path, seg_settings, spool_path, taken_over
+from dicom_node.node.layout import (
+    catalog_path,
+    seg_settings,
+    share_catalog,
+    spool_path,
+    taken_over,
+)
 from dicom_node.node.perform import BuildTool, Performer, be_nice
 from dicom_node.node.pulse import Pulse
 from dicom_node.node.supersede import Superseder
@@ -78,6 +84,7 @@ def _perform(number: int, clock_offset: float, configuration: Path, *, cold: boo
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     threading.Thread(target=_follow_parent, daemon=True).start()
+    shared = share_catalog(config.data_dir)  # it may outlive the node for a moment
     catalog = Catalog(catalog_path(config))
     spool, journal = Spool(spool_path(config)), Journal(catalog, bell)
     settings = seg_settings(config)
@@ -102,6 +109,7 @@ def _perform(number: int, clock_offset: float, configuration: Path, *, cold: boo
         performer.warm({route.tool_id for route in config.routes if route.enabled})
     stage.run("perform", performer.run_due, listener, clock, stop)
     catalog.close()
+    shared.close()
     return 0
 
 

@@ -39,12 +39,15 @@ class Reserve:
 
         Raises SpoolError.
         """
-        if self.held:
-            if free_bytes < self.size // 4:
-                self.give()
-        elif free_bytes >= 4 * self.size:
+        self.relieve(free_bytes)
+        if not self.held and free_bytes >= 4 * self.size:
             self._make()
             self.used = False
+
+    def relieve(self, free_bytes: int) -> None:
+        """Remove it where there is next to no room; raises SpoolError."""
+        if self.held and free_bytes < self.size // 4:
+            self.give()
 
     def give(self) -> None:
         """Free its room; raises SpoolError."""

@@ -33,9 +33,10 @@ from dicom_node.node.layout import (
     hand_over,
     lock_data_dir,
     make_data_dir,
+    share_catalog,
     spool_path,
 )
-from dicom_node.node.outgoing import Outgoing, Shared, outgoing
+from dicom_node.node.outgoing import Outgoing, Shared, outgoing, reserve_of
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.reconcile import reconcile
 from dicom_node.node.retain import collect
@@ -72,15 +73,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
     clock = SystemClock()
     stop = threading.Event()
     with contextlib.ExitStack() as undo:
-        undo.enter_context(lock_data_dir(config.data_dir))
-        spool = Spool(spool_path(config))
-        require_sound(config, spool)
-        catalog = Catalog(catalog_path(config))
-        undo.callback(note_closed, catalog_path(config))
-        undo.callback(catalog.close)
-        bell = bells.Bell(config.data_dir)
-        undo.callback(bell.close)
-        journal = Journal(catalog, bell)
+        spool, journal, bell = _opened(config, undo)
         started = _started(journal, config.engine.max_attempts, clock.now())
         collect(spool, journal, clock)
         reconciler = reconcile(spool, journal, clock)
@@ -92,14 +85,15 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
             clock=clock,
             doubted_until=started.doubted_until,
         )
-        onward = outgoing(shared, instead(catalog, clock))
+        onward = outgoing(shared, instead(journal.catalog, clock))
+        arguments = repr(clock.offset), str(hand_over(config))
         receiver = _receiver(shared, onward)
         server = _listen(shared, receiver, onward)
         close = undo.pop_all().close
     threads, finish = _stages(shared, manifests, receiver, onward, stop)
     supervisor = Supervisor(
         command=("-m", "dicom_node.node.performer"),
-        arguments=(repr(clock.offset), str(hand_over(config))),
+        arguments=arguments,
         count=1,
         data_dir=config.data_dir,
         step_limit_s=config.engine.step_limit_s,
@@ -126,7 +120,22 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         finish()
         close()
 
-    return RunningNode(config=config, catalog=catalog, port=server.port, stop=stop_all)
+    return RunningNode(config=config, catalog=journal.catalog, port=server.port, stop=stop_all)
+
+
+def _opened(config: Config, undo: contextlib.ExitStack) -> tuple[Spool, Journal, bells.Bell]:
+    """The data folder and what is in it, for this node alone, until `undo` is closed."""
+    undo.enter_context(lock_data_dir(config.data_dir))
+    undo.enter_context(share_catalog(config.data_dir))
+    spool = Spool(spool_path(config))
+    reserve_of(config).relieve(spool.free_bytes())  # else the catalog cannot so much as be read
+    require_sound(config, spool)
+    catalog = Catalog(catalog_path(config))
+    undo.callback(note_closed, catalog_path(config))
+    undo.callback(catalog.close)
+    bell = bells.Bell(config.data_dir)
+    undo.callback(bell.close)
+    return spool, Journal(catalog, bell), bell
 
 
 def _started(journal: Journal, max_attempts: int, now: float) -> doubt.Start:

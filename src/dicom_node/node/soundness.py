@@ -6,7 +6,7 @@ import logging
 
 from dicom_node.catalog.damage import damaged, found_damage, mark_of
 from dicom_node.catalog.integrity import examine, is_absent, take_closed
-from dicom_node.catalog.replace import pending_of
+from dicom_node.catalog.replace import INTERRUPTED, pending_of
 from dicom_node.config.load import Config
 from dicom_node.domain.errors import CatalogDamaged
 from dicom_node.node.layout import catalog_path
@@ -27,9 +27,7 @@ def require_sound(config: Config, spool: Spool) -> None:
     """
     path = catalog_path(config)
     if pending_of(path).exists():
-        raise CatalogDamaged(
-            "a rebuild of the catalog was interrupted: finish it with dicom-node catalog rebuild"
-        )
+        raise CatalogDamaged(INTERRUPTED)
     if is_absent(path):
         if any(True for _ in spool.files()):
             raise CatalogDamaged(
