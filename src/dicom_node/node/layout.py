@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 from dicom_node.config.load import Config, read
 from dicom_node.domain.errors import CatalogError, ConfigurationError, NodeError
@@ -14,7 +14,6 @@ from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.spool.disk import sync_folder
 
 GIB = 1024**3
-_CATALOG_LOCK = "catalog.db.lock"
 
 
 def catalog_path(config: Config) -> Path:
@@ -43,16 +42,16 @@ def make_data_dir(config: Config) -> None:
         raise ConfigurationError([f"the data folder {folder} cannot be made: {why}"]) from error
 
 
-def lock_data_dir(data_dir: Path) -> IO[bytes]:
+def lock_data_dir(data_dir: Path) -> ExitStack:
     """Hold the data folder, until what is returned is closed: two nodes would tread on each other.
 
     Raises ConfigurationError if somebody holds it.
     """
     held = ConfigurationError([f"another node uses the data folder {data_dir}"])
-    return _locked(data_dir / "lock", fcntl.LOCK_EX, held)
+    return _locked(data_dir / "lock", os.O_WRONLY | os.O_CREAT, fcntl.LOCK_EX, held)
 
 
-def share_catalog(data_dir: Path) -> IO[bytes]:
+def share_catalog(data_dir: Path) -> ExitStack:
     """Work in the catalog beside others, until what is returned is closed.
 
     Raises CatalogError while it is made anew: what is written then would be in the old one.
@@ -60,32 +59,29 @@ def share_catalog(data_dir: Path) -> IO[bytes]:
     held = CatalogError(
         "the catalog is being made anew: try again when dicom-node catalog rebuild has ended"
     )
-    return _locked(data_dir / _CATALOG_LOCK, fcntl.LOCK_SH, held)
+    return _locked(data_dir, os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_SH, held)
 
 
-def lock_catalog(data_dir: Path) -> IO[bytes]:
+def lock_catalog(data_dir: Path) -> ExitStack:
     """Have the catalog alone, to make it anew, until what is returned is closed.
 
     Raises CatalogError while somebody works in it.
     """
     held = CatalogError("another command works in the catalog: try again when it has ended")
-    return _locked(data_dir / _CATALOG_LOCK, fcntl.LOCK_EX, held)
+    return _locked(data_dir, os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_EX, held)
 
 
-def _locked(path: Path, how: int, held: NodeError) -> IO[bytes]:
-    """Who may read the file may lock it: it may be another user's."""
-    try:
-        handle = os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "rb")
+def _locked(path: Path, flags: int, how: int, held: NodeError) -> ExitStack:
+    with ExitStack() as undo:
         try:
-            fcntl.flock(handle, how | fcntl.LOCK_NB)
-        except BaseException:
-            handle.close()
-            raise
-    except BlockingIOError:
-        raise held from None
-    except OSError as error:
-        raise ConfigurationError([f"{path} cannot be locked: {error.strerror}"]) from error
-    return handle
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+            undo.callback(os.close, descriptor)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise held from None
+        except OSError as error:
+            raise ConfigurationError([f"{path} cannot be locked: {error.strerror}"]) from error
+        return undo.pop_all()
 
 
 def hand_over(config: Config) -> Path:
