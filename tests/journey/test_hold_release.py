@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
+from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
@@ -104,15 +107,31 @@ def test_a_result_of_a_held_series_is_not_delivered(node, pacs):
     assert len(segs_of(pacs, uid)) == 1
 
 
+@contextmanager
+def nobody_performs(node):
+    """What is scheduled meanwhile waits: the performer gets no time."""
+    pid = node.performer_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_a_step_of_a_held_series_is_not_performed(node, pacs):
+    passes(node)  # there is a performer, and it has nothing to do
     uid = sent(node, series(), abort_after=6)
-    ask(release, node, uid)
-    node.wait(lambda: node.running.catalog.views.steps(uid))
-    ask(hold, node, uid)  # its step waits, runs, or has just run
+    with nobody_performs(node):
+        ask(release, node, uid)
+        node.wait(lambda: node.running.catalog.views.steps(uid))
+        ask(hold, node, uid)
     passes(node)
 
+    (step,) = node.running.catalog.views.steps(uid)
+    assert (step.state, step.attempt) == ("SCHEDULED", 0), "others were performed, and not this"
     assert state_of(node, uid) == "HELD"
-    assert node.running.catalog.views.next_step_due() is None, "its step is not to be had"
+    assert node.running.catalog.views.results(uid) == []
+    assert segs_of(pacs, uid) == []
     ask(release, node, uid)
     arrives(node, uid)
     assert len(segs_of(pacs, uid)) == 1
