@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -61,6 +62,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         terminalreporter.section("not run")
         for reason, count in reasons.most_common():
             terminalreporter.line(f"{count:5d}  {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_between_tests() -> Iterator[None]:
+    """A node that several tests share may log while pytest listens to nobody: then to nobody."""
+    handler = logging.NullHandler()
+    logging.getLogger("dicom_node").addHandler(handler)
+    yield
+    logging.getLogger("dicom_node").removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

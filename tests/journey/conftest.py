@@ -66,6 +66,7 @@ class NodeUnderTest:
     folder: Path
     config_path: Path
     running: RunningNode = field(repr=False)
+    stop: Callable[[], None] = field(repr=False)
 
     @property
     def port(self) -> int:
@@ -88,12 +89,15 @@ class NodeUnderTest:
         deadline = time.monotonic() + seconds
         while not until():
             if time.monotonic() > deadline:
+                said = log_of(self.folder).read_text("utf-8", "replace").splitlines()[-20:]
                 known = [
                     line.text
                     for series in self.running.catalog.views.all_series(10)
                     for line in self.story(series.series_uid).lines
                 ]
-                pytest.fail("it did not happen in time; the node says:\n" + "\n".join(known))
+                pytest.fail(
+                    "it did not happen in time; the node says:\n" + "\n".join((*known, *said))
+                )
             time.sleep(0.05)
 
     def performer_pid(self) -> int:
@@ -188,14 +192,14 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
 
     def begin(**settings: str) -> NodeUnderTest:
         for node in nodes:
-            node.running.stop()
+            node.stop()
         nodes.clear()
         nodes.append(node_in(folder, **settings))
         return nodes[-1]
 
     yield begin
     for node in nodes:
-        node.running.stop()
+        node.stop()
 
 
 @pytest.fixture(scope="module")
@@ -232,11 +236,31 @@ def a_node(
 @contextmanager
 def started(path: Path) -> Iterator[NodeUnderTest]:
     """The node of a configuration that is there."""
-    node = NodeUnderTest(folder=path.parent, config_path=path, running=start(load(path)))
+    node = begun(path)
     try:
         yield node
     finally:
-        node.running.stop()
+        node.stop()
+
+
+def begun(path: Path) -> NodeUnderTest:
+    """It is started, and has to be stopped; its performers log to a file of their own.
+
+    They would else inherit what is standard error when they are started, in a thread of the node:
+    the terminal, where pytest is just between two tests.
+    """
+    with contextlib.ExitStack() as stack:
+        log_file = stack.enter_context(log_of(path.parent).open("a", encoding="utf-8"))
+        running = start(load(path), log_to=log_file)
+        stack.callback(running.stop)
+        return NodeUnderTest(
+            folder=path.parent, config_path=path, running=running, stop=stack.pop_all().close
+        )
+
+
+def log_of(folder: Path) -> Path:
+    """Where the performers of a node log to."""
+    return folder / "performers.log"
 
 
 def write_node(

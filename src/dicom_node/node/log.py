@@ -33,14 +33,16 @@ class _ToStandardError(logging.StreamHandler[TextIO]):
 @contextmanager
 def configured(to: TextIO | None = None) -> Iterator[None]:
     """As `configure`, for a while: afterwards nothing is written to `to`, which may be closed."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, own = logging.getLogger(), logging.getLogger("dicom_node")
+    handlers, levels = root.handlers[:], (root.level, own.level)
     configure(to=to)
     try:
         yield
     finally:
         root.handlers[:] = handlers
-        root.setLevel(level)
+        root.setLevel(levels[0])
+        own.setLevel(levels[1])
+        logging.captureWarnings(capture=False)
 
 
 def configure(*, json_lines: bool = False, verbose: bool = False, to: TextIO | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import warnings
 
 import pytest
 
@@ -14,10 +15,11 @@ from dicom_node.node import log
 @pytest.fixture(autouse=True)
 def logging_as_it_was():
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, own = root.handlers[:], root.level, logging.getLogger("dicom_node").level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("dicom_node").setLevel(own)
     logging.captureWarnings(capture=False)
 
 
@@ -35,6 +37,7 @@ def test_standard_error_is_looked_up_when_a_line_is_written(monkeypatch):
 
 def test_what_is_configured_for_a_while_is_undone(capsys):
     before = logging.getLogger().handlers[:]
+    level, showing = logging.getLogger("dicom_node").level, warnings.showwarning
     stream = io.StringIO()
     with log.configured(stream):
         logging.getLogger("dicom_node").warning("inside")
@@ -43,4 +46,6 @@ def test_what_is_configured_for_a_while_is_undone(capsys):
     logging.getLogger("dicom_node").warning("outside")
     assert "inside" in written
     assert logging.getLogger().handlers == before
+    assert logging.getLogger("dicom_node").level == level
+    assert warnings.showwarning is showing
     assert "Logging error" not in capsys.readouterr().err
