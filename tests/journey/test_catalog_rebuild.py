@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -313,6 +314,25 @@ def test_a_log_that_cannot_be_read_stops_the_node_and_no_object_is_lost(worked, 
     told = rebuilt(node)
     assert (told["source"], told["entered"]) == ("events", 2)
     assert told["counts"]["instance"] == 8
+
+
+def test_a_result_whose_file_is_lost_before_it_was_sent_is_made_again(tmp_path, build, pacs):
+    with socket.create_server(("127.0.0.1", 0)) as socket_of_nobody:
+        closed = socket_of_nobody.getsockname()[1]
+    series = a_series(6)
+    uid = series[0].SeriesInstanceUID
+    peers = build.peer_table("pacs", "TESTPACS", closed)
+    with build.a_node(tmp_path / "node", peers=peers) as node:
+        send_series(node.address, objects=series, **FROM_PACS)
+        node.wait(lambda: node.running.catalog.views.results(uid))
+        (lost,) = node.running.catalog.views.results(uid)
+    Spool(node.folder / "var" / "spool").path(lost.path).unlink()
+    peers = build.peer_table("pacs", "TESTPACS", pacs.port)
+    with build.a_node(tmp_path / "node", peers=peers) as node:
+        node.wait(lambda: "pacs has it" in node.why(uid))
+        assert pacs.stored_counts == {lost.sop_instance_uid: 1}
+        (made,) = node.running.catalog.views.results(uid)
+        assert made.path == lost.path
 
 
 def test_of_two_objects_with_one_uid_the_older_is_the_instance(worked):

@@ -82,9 +82,10 @@ def _waiting(journal: Journal, result: Result) -> list[str]:
 
 
 def _step_again(journal: Journal, result: Result, now: float) -> Step | None:
-    """The step of a result, to be performed anew: the same input makes the same object.
+    """The step of a result, to be performed anew: the same tool makes the same objects, another
+    version of it makes what replaces them.
 
-    None where it would not be: its Series has changed since, or no step made it.
+    None where its Series has changed since, or no step made it.
     """
     views = journal.catalog.views
     series = views.series(result.source_series_uid)
@@ -95,9 +96,11 @@ def _step_again(journal: Journal, result: Result, now: float) -> Step | None:
         return None
     if series.revision != made_by.revision:
         return None
+    lost = {r.sop_instance_uid for r in views.results(series.series_uid) if _is_of(r, made_by)}
     return replace(
         made_by,
         step_id=0,
+        replaces=tuple(sorted(lost.union(made_by.replaces))),
         state=StepState.SCHEDULED,
         attempt=0,
         due_at=now,
@@ -107,6 +110,10 @@ def _step_again(journal: Journal, result: Result, now: float) -> Step | None:
         reason="",
         created_at=now,
     )
+
+
+def _is_of(result: Result, step: Step) -> bool:
+    return result.step_id == step.step_id and result.kind != REJECTION
 
 
 def _is_under_way(journal: Journal, step: Step) -> bool:
