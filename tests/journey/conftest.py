@@ -178,7 +178,7 @@ def node_in(
     write_model(folder / "models")
     path = folder / "ae_config.toml"
     path.write_text(config_text(peers=peers, routes=routes, more=more, complete=complete))
-    return NodeUnderTest(folder=folder, config_path=path, running=start(load(path)))
+    return begun(path)
 
 
 @pytest.fixture
@@ -209,8 +209,7 @@ def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
         def begin(**settings: str) -> NodeUnderTest:
             node = node_in(tmp_path_factory.mktemp("node"), **settings)
-            stack.callback(node.running.stop)
-            node.performer_pid()  # else it is born between two tests, and talks
+            stack.callback(node.stop)
             return node
 
         yield begin
