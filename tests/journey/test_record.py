@@ -217,6 +217,18 @@ def test_what_failed_and_was_replaced_is_not_among_all(record):
     assert record.answer(retry, "--all")["reason"] == "nothing has failed"
 
 
+def test_what_was_withdrawn_for_another_kind_is_sent_where_that_is_asked_for(record):
+    record.arrives(1)
+    record.complete()
+    record.makes("2.25.1")
+    record.ended("2.25.1", DeliveryState.PARKED, "no")
+    number = record.number("2.25.1")
+    record.commit(e.DeliveryWithdrawn, delivery_id=number, reason="pictures go instead")
+    assert record.answer(retry, SERIES)["deliveries"] == 0
+    assert record.answer(retry, SERIES, "--again")["deliveries"] == 1
+    assert record.state("2.25.1") is DeliveryState.QUEUED
+
+
 def test_what_was_committed_can_be_sent_again(record):
     record.arrives(1)
     record.complete()

@@ -9,6 +9,7 @@ from io import BytesIO
 import pytest
 
 from dicom_node.catalog import Catalog
+from dicom_node.config.load import read
 from dicom_node.decide import completeness, pressure, retention
 from dicom_node.dimse.contract import AssociationRequest, Rejection, StoreRequest
 from dicom_node.domain import events as e
@@ -20,6 +21,7 @@ from dicom_node.node import bell as bells
 from dicom_node.node import retain
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.journal import Journal
+from dicom_node.node.outgoing import Shared, outgoing
 from dicom_node.node.pressure import Gauge, Reserve
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.reconcile import reconcile
@@ -182,6 +184,30 @@ def test_a_settled_series_goes_when_its_time_is_up_and_its_story_stays(node):
     before = kinds(node, uid)
     node.purge()
     assert kinds(node, uid) == before, "and nothing goes twice"
+
+
+def test_a_clock_far_ahead_removes_nothing_until_it_is_believed(node):
+    text = '[node]\ndata_dir = "."\n[retain]\nkeep_days = 1\nkeep_days_unsettled = 1\n'
+    config = read(text, base=node.folder)
+    uid = node.complete(a_series(3))
+    held = node.complete(a_series(3, header=Header(seed=5)))
+    node.journal.commit(e.SeriesHeld(at=node.clock.at, series_uid=held, reason="wait"))
+    node.clock.at += 12 * 365 * DAY
+    shared = Shared(
+        config=config,
+        spool=node.spool,
+        journal=node.journal,
+        bell=node.bell,
+        clock=node.clock,
+        doubted_until=node.clock.at + DAY,
+    )
+    retain_stage = dict(outgoing(shared).stages)[bells.RETAIN]
+    retain_stage(node.clock.at)
+    assert len(node.files()) == 6
+    node.clock.at += DAY
+    retain_stage(node.clock.at)
+    assert node.files() == set()
+    assert node.series(uid).purged_at is not None
 
 
 @pytest.mark.parametrize("state", ["receiving", "held", "owed", "waiting"])
