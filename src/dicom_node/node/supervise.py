@@ -113,7 +113,8 @@ class Supervisor:
         steps = views.claimed_by(_name(child))
         lost = {step.step_id for step in views.leases_lost(now)}
         too_long = f"it took longer than {self.step_limit_s:g} s"
-        if any(step.step_id in lost for step in steps) or child.pulse.silence_s() > SILENT_S:
+        silent = SILENT_S < child.pulse.silence_s() < float("inf")  # that is: no file to look at
+        if any(step.step_id in lost for step in steps) or silent:
             self._kill(child, _UNHEARD, now)
         elif any(now - (step.claimed_at or now) > self.step_limit_s for step in steps):
             self._kill(child, too_long, now)

@@ -570,6 +570,10 @@ def test_a_performer_that_is_frozen_while_idle_is_ended_and_is_not_said_to_live(
             watch.run_due(now + 10)
             assert process.poll() is None
             assert pulse.lives(world.folder)
+            watch.children[0].pulse.path.unlink()
+            watch.run_due(now + 10)
+            assert process.poll() is None, "a disk that is away is no sign of anything"
+            watch.children[0].pulse.beat()
             earlier = uptime_s() - pulse.SILENT_S - 1
             os.utime(watch.children[0].pulse.path, (earlier, earlier))
             assert not pulse.lives(world.folder)
