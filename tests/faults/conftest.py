@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,18 @@ def pacs(tmp_path: Path) -> Iterator[WatchfulPacs]:
     """A PACS named TESTPACS that remembers every byte it was given."""
     with WatchfulPacs(tmp_path / "pacs", ae_title="TESTPACS") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def strace() -> str:
+    """The program; skips where it is not, or may not trace."""
+    found = shutil.which("strace")
+    if found is None:
+        pytest.skip("system calls are not looked at: strace is not installed")
+    done = subprocess.run([found, "-f", "true"], capture_output=True, timeout=20, check=False)
+    if done.returncode:
+        pytest.skip("system calls are not looked at: ptrace is not allowed here")
+    return found
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ min_free_gib = {min_free_gib}
 
 [complete]
 release_s = 0.1
-quiet_s = 900
+quiet_s = {quiet_s}
 give_up_s = 900
 
 [engine]
@@ -82,12 +82,14 @@ connect_s = 5
 answer_s = {answer_s}
 first_s = 0.3
 max_s = 2
+{deliver}
 
 [[peer]]
 name = "pacs"
 ae_title = "TESTPACS"
 host = "127.0.0.1"
 port = {pacs_port}
+{peer}
 
 [[route]]
 name = "lungs"
@@ -95,6 +97,7 @@ when = 'Modality == "CT"'
 tool = "lung-threshold"
 results = ["seg"]
 to = ["{to}"]
+{route}
 {more}
 """
 # A Series is complete when all its instances are here, and never for the mere passing of time: the
@@ -134,7 +137,8 @@ class Life:
     """One data folder through many ends of its node, with its sender and its destination.
 
     data_dir: where the folder is to lie; beside the configuration if nothing is said. through: the
-    port that the node sends to, if it is not the destination's. more: peers, after the others.
+    port that the node sends to, if it is not the destination's. deliver, peer, route: more lines of
+    these tables. more: tables, after the others.
     """
 
     def __init__(
@@ -162,8 +166,8 @@ class Life:
         self._wrapped = False
         (folder / "models" / "lung-threshold").mkdir(parents=True)
         (folder / "models" / "lung-threshold" / "model.toml").write_text(MODEL)
-        defaults = {"min_free_gib": 0, "max_attempts": 100, "answer_s": 20, "more": ""}
-        defaults["to"] = "@sender"
+        defaults = {"min_free_gib": 0, "max_attempts": 100, "answer_s": 20, "quiet_s": 900}
+        defaults |= {"to": "@sender", "deliver": "", "peer": "", "route": "", "more": ""}
         self.config.write_text(
             CONFIG.format(
                 port=self.port,
@@ -233,9 +237,14 @@ class Life:
 
     def kill(self) -> None:
         """SIGKILL to the node alone; its performers must go by themselves."""
-        if self.process is not None:
+        if self.process is None:
+            return
+        if self._wrapped:  # whoever runs it ends with it
+            with contextlib.suppress(OSError, IndexError):
+                os.kill(self.pid(), signal.SIGKILL)
+        else:
             self.process.kill()
-            self.process.wait(20)
+        self.process.wait(20)
 
     def processes(self) -> list[int]:
         """The node, its performers, and whatever else works on its folders."""
@@ -339,7 +348,7 @@ class Life:
             return known
         for uid, path in self.catalog("SELECT sop_instance_uid, path FROM instance"):
             file = self.data_dir / "spool" / path
-            if file.exists():
+            if path and file.exists():
                 known[uid] = data_set_digest(file.read_bytes())
         return known
 

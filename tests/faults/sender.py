@@ -18,9 +18,9 @@ from dicom_node.testing.series import Header, a_series
 SLICES = 8
 
 
-def new_series(seed: str, number: int, **header: Any) -> list[Dataset]:
-    """Eight slices that say that they are eight; UIDs follow from the seed and the number."""
-    extra = {"ImagesInAcquisition": SLICES}
+def new_series(seed: str, number: int, *, counted: bool = True, **header: Any) -> list[Dataset]:
+    """Eight slices; counted: that say that they are eight. UIDs follow from seed and number."""
+    extra = {"ImagesInAcquisition": SLICES} if counted else {}
     described = Header(study=seed, series=str(number), extra=extra, **header)
     return a_series(SLICES, size=64, spacing_mm=(5.0, 4.0, 4.0), header=described)
 

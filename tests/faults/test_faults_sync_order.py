@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,17 +139,6 @@ def is_answer(call: Call, uid: str) -> bool:
         and r"\0\0\0\1\2\0\0\0\1\200" in call.text
         and r"\0\0\0\t\2\0\0\0\0\0" in call.text
     )
-
-
-@pytest.fixture
-def strace() -> str:
-    found = shutil.which("strace")
-    if found is None:
-        pytest.skip("the order of the system calls is not looked at: strace is not installed")
-    done = subprocess.run([found, "-f", "true"], capture_output=True, timeout=20, check=False)
-    if done.returncode:
-        pytest.skip("the order of the system calls is not looked at: ptrace is not allowed here")
-    return found
 
 
 def traced(life: Life, strace: str, trace: Path, without: str = "") -> None:

@@ -1,10 +1,12 @@
 """A node that ends by SIGKILL at a chosen step: victim.py PLAN serve --config FILE.
 
-PLAN is a JSON file: point (see POINTS), when ("before" or "after" it), nth (the pass that kills,
-from 1), process ("serve" or "performer"); `only` confines a kill to series of that description,
-and then it comes every time. Or `without`: "spool" or "catalog", whose syncs are then left out: a
-node as it must not be, to see that a test would notice. Just before the kill the file PLAN.fired is
-made: it says that the plan was carried out, and keeps the next process of the same run alive.
+PLAN is a JSON file: point (see POINTS and ONWARD), when ("before" or "after" it), nth (the pass
+that kills, from 1), process ("serve", "performer", or the command that is run in place of serve);
+`only` confines a kill to series of that description, and then it comes every time; with `outcome`
+only passes count that give that. `checkpoint_pages` is how far the log of the catalog grows, in
+place of 4000. Or `without`: "spool" or "catalog", whose syncs are then left out: a node as it must
+not be, to see that a test would notice. Just before the kill the file PLAN.fired is made: it says
+that the plan was carried out, and keeps the next process of the same run alive.
 """
 
 from __future__ import annotations
@@ -50,6 +52,27 @@ POINTS: dict[str, tuple[str, dict[str, int]]] = {
 }
 """Where a node can be killed. A new stage adds its steps here, and every test knows them."""
 
+_FACTS = (
+    "SourceCounted", "CommitmentRequested", "CommitmentReported", "ProofAwaited",
+    "DeliveryConfirmed", "CommitmentAsked", "CommitmentJudged", "CommitmentReportEnded",
+    "DeliveryWithdrawn", "RejectionOwed", "SeriesHeld", "SeriesReleased", "PeerUnreachable",
+    "PeerReached", "SeriesPurged", "FilesRemoved", "InstanceRestored", "InstanceArrived",
+)  # fmt: skip
+ONWARD: dict[str, tuple[str, str]] = {
+    # name: (module:attribute, what is among the arguments)
+    **{kind: ("dicom_node.catalog.store:Catalog.commit", f"{kind}(") for kind in _FACTS},
+    "source asked": ("dicom_node.node.ask:count_series", ""),
+    "commitment asked for": ("dicom_node.node.confirm:ask_commitment", ""),
+    "report taken": ("dicom_node.node.confirm:Reports.take", ""),
+    "holdings listed": ("dicom_node.node.confirm:held_instances", ""),
+    "request for commitment": ("dicom_node.node.promise:Commitments.asked", ""),
+    "promise reported": ("dicom_node.node.promise:report_commitment", ""),
+    "rejection note made": ("dicom_node.node.supersede:Superseder._note", ""),
+    "file removed": ("pathlib:Path.unlink", "/spool/objects/"),
+    "files removed": ("dicom_node.spool.store:Spool.discard", ""),
+}
+"""Where it can be killed beyond the way of one image: see onward."""
+
 
 def main(plan_file: str, *arguments: str) -> None:
     """Be the node, or its performer, with the plan built in."""
@@ -57,6 +80,8 @@ def main(plan_file: str, *arguments: str) -> None:
     process = arguments[0]
     for room in plan.get("without", ()):
         _leave_out_the_syncs_of(room)
+    if "checkpoint_pages" in plan:
+        _every_connection(f"PRAGMA wal_autocheckpoint = {int(plan['checkpoint_pages'])}")
     if process == plan.get("process") and (plan.get("only") or not fired(plan_file)):
         _arm(plan, plan_file)
     sys.argv = [sys.argv[0], *arguments]
@@ -64,7 +89,8 @@ def main(plan_file: str, *arguments: str) -> None:
         from dicom_node.node import performer  # noqa: PLC0415  # after arming
 
         sys.exit(performer.main(list(arguments[1:])))
-    _performers_read_the_plan(plan_file)
+    if process == "serve":
+        _performers_read_the_plan(plan_file)
     from dicom_node.cli import main as cli  # noqa: PLC0415
 
     cli.main()
@@ -75,15 +101,19 @@ def _leave_out_the_syncs_of(room: str) -> None:
         disk = importlib.import_module("dicom_node.spool.disk").Disk
         disk.sync = disk.sync_folder = lambda *_: None
         return
+    _every_connection("PRAGMA synchronous = OFF")
+
+
+def _every_connection(pragma: str) -> None:
     store = importlib.import_module("dicom_node.catalog.store")
     connect = store.connect
 
-    def careless(path: Path) -> Any:
+    def changed(path: Path) -> Any:
         connection = connect(path)
-        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(pragma)
         return connection
 
-    store.connect = careless
+    store.connect = changed
 
 
 def fired(plan_file: str | Path) -> bool:
@@ -104,7 +134,7 @@ def _performers_read_the_plan(plan_file: str) -> None:
 
 def located(point: str) -> tuple[Any, str]:
     """Where the function of a point is: its module or class, and its name there."""
-    module_name, _, path = POINTS[point][0].partition(":")
+    module_name, _, path = (POINTS.get(point) or ONWARD[point])[0].partition(":")
     owner: Any = importlib.import_module(module_name)
     *parents, name = path.split(".")
     for parent in parents:
@@ -117,21 +147,25 @@ def _arm(plan: dict[str, Any], plan_file: str) -> None:
     owner, name = located(plan["point"])
     original: Callable[..., Any] = getattr(owner, name)
     lock, passes = threading.Lock(), [0]
+    about = ONWARD.get(plan["point"], ("", ""))[1]
+    outcome = plan.get("outcome")
 
     def due(arguments: tuple[Any, ...]) -> bool:
         if plan.get("only"):
             return bool(arguments[-1].header.get("SeriesDescription") == plan["only"])
+        if about and about not in repr(arguments):
+            return False
         with lock:
             passes[0] += 1
             return bool(passes[0] == plan["nth"])
 
     @functools.wraps(original)
     def deadly(*arguments: Any, **more: Any) -> Any:
-        now = due(arguments)
+        now = outcome is None and due(arguments)
         if now and plan["when"] == "before":
             _die(plan_file)
         result = original(*arguments, **more)
-        if now:
+        if now or (outcome is not None and outcome in result and due(arguments)):
             _die(plan_file)
         return result
 

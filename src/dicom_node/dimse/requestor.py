@@ -42,8 +42,8 @@ class _Socket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is untyped
             self.socket.close()
 
 
-class _Entity(AE):  # type: ignore[misc]
-    """pynetdicom's AE with that socket."""
+class Entity(AE):  # type: ignore[misc]
+    """pynetdicom's AE, which leaves no socket open."""
 
     def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> _Socket:
         created = _Socket(assoc, address=address)
@@ -153,7 +153,7 @@ def associated(
     """Associate with the peer, and release in the end; look at `failure` first."""
     hush()
     requestor = Requestor(peer, timeouts)
-    entity = _Entity(calling_ae)
+    entity = Entity(calling_ae)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout = timeouts.connect_s

@@ -11,6 +11,9 @@ from typing import Protocol
 _UPTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+_LOOKS = 5
+
+
 class Clock(Protocol):
     """What the stages may know of time and chance."""
 
@@ -32,7 +35,7 @@ class SystemClock:
     """
 
     def __init__(self, offset: float | None = None) -> None:
-        self.offset = time.time() - uptime_s() if offset is None else offset
+        self.offset = _offset() if offset is None else offset
 
     def now(self) -> float:
         """UTC seconds since the epoch."""
@@ -49,6 +52,16 @@ class SystemClock:
     def new_uid(self) -> str:
         """A UID that nobody has used (PS3.5 §B.2)."""
         return f"2.25.{uuid.uuid4().int}"
+
+
+def _offset() -> float:
+    """From uptime to UTC: of several looks the one that took least, for between the two readings
+    the machine may have had something else to do."""
+    looks = []
+    for _ in range(_LOOKS):
+        before, wall, after = uptime_s(), time.time(), uptime_s()
+        looks.append((after - before, wall - (before + after) / 2))
+    return min(looks)[1]
 
 
 def uptime_s() -> float:

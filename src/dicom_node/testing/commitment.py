@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_role, evt
+from pynetdicom import build_role, evt
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
 )
+
+from dicom_node.dimse.requestor import Entity
 
 NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119
 ALL_COMMITTED, SOME_FAILED = 1, 2
@@ -226,8 +228,8 @@ def send_commitment_request(
     return int(status.Status) if "Status" in status else None
 
 
-def _entity(ae_title: str) -> AE:
-    ae = AE(ae_title=ae_title)
+def _entity(ae_title: str) -> Entity:
+    ae = Entity(ae_title=ae_title)
     ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = PATIENCE_S
     return ae
 
