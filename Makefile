@@ -2,7 +2,7 @@
 #   make demo       the whole way of one CT series, in less than a minute
 #   make check      format, lint, types, layers, the rules of the house
 #   make test       all tests, in WORKERS=2 processes; says what was skipped, and for lack of what
-#   make bench      how fast it receives, and how long a whole series takes; ARGS="--rounds 1"
+#   make bench      how fast it receives, encodes, and does the whole job; ARGS="--rounds 1"
 #   make faults     the tests that kill, cut the power and fill the disk, at length; says what it found
 #   make train      trains the lung model anew: DATA=/path/to/volumes
 #   make docs       the documents as HTML
@@ -49,7 +49,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-receive bench-job
+bench: bench-receive bench-encode bench-job
 
 bench-%: $(STAMP)
 	$(BIN)/python tests/bench/bench_$*.py $(ARGS)

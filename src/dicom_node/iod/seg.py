@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -41,6 +41,7 @@ from dicom_node.iod.composing import (
     with_elements,
 )
 from dicom_node.iod.header import read_attributes
+from dicom_node.iod.seg_frames import Place, frames_of, references
 from dicom_node.iod.seg_settings import DEVICE_SERIAL_NUMBER, SegSettings
 from dicom_node.iod.transcode import PATIENT_AND_STUDY, copied
 
@@ -60,11 +61,22 @@ _AI = PydicomCode("123110", "DCM", "Artificial Intelligence")  # CID 7162
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Image:
+    """One source. position: Image Position (Patient) as text, each number a DS."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    position: tuple[str, str, str]
+    plane: Plane
+    header: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Order:
     """All that one object is made from."""
 
     result: SegmentationResult
-    sources: Sequence[Dataset]
+    sources: Sequence[_Image]
     identity: AlgorithmIdentity
     settings: SegSettings
     uids: tuple[str, str]
@@ -81,17 +93,19 @@ def encode_segmentation(
     uids: tuple[str, str],
     content_at: datetime,
     replaces: Sequence[replacing.Replacement] = (),
+    headers: Sequence[Mapping[str, object]] | None = None,
 ) -> bytes:
     """A DICOM file (Explicit VR Little Endian) with one BINARY segment for each Segment.
 
     source_paths: the source instances in the slice order of result.labels_zyx; the object lies on
-    their grid, in their Study. uids: Series and SOP Instance UID (iod.identity). content_at: the
-    date and time of the content, as it is to be read. replaces: earlier results, which the new one
-    names. The same arguments give the same bytes.
+    their grid, in their Study. headers: what `read_attributes` gives of each, where it is known.
+    uids: Series and SOP Instance UID (iod.identity). content_at: the date and time of the content,
+    as it is to be read. replaces: earlier results, which the new one names. The same arguments give
+    the same bytes.
     An empty result has one empty frame for each segment, in the middle of the stack.
     Raises NotAVolume where a source cannot be referred to, ToolError where the result is wrong.
     """
-    sources = _sources([read_attributes(path) for path in source_paths])
+    sources = _sources(headers or [read_attributes(path) for path in source_paths])
     _check_result(result, sources)
     order = _Order(
         result=result,
@@ -102,52 +116,122 @@ def encode_segmentation(
         content_at=content_at,
         replaces=replaces,
     )
+    from_source = copied(source_paths[0], PATIENT_AND_STUDY)
     try:
-        encoded = _segmentation(order)
+        return _with_frames(order, from_source) or _by_highdicom(order, from_source)
     except (KeyError, ValueError) as error:  # a SOP Class or a geometry that highdicom refuses
         raise NotAVolume("the source images are not of a kind that can be segmented") from error
+
+
+def _with_frames(order: _Order, from_source: dict[int, bytes]) -> bytes | None:
+    """The object from one frame of highdicom's, and the bytes of all; None if that cannot be."""
+    result, omit_empty = order.result, order.settings.omit_empty_frames
+    if not result.labels_zyx.any():
+        return None
+    encoded = _segmentation(order, order.sources[:1], _one_of_each(result))
+    frames = frames_of(
+        encoded.PerFrameFunctionalGroupsSequence[0],
+        result.labels_zyx,
+        _places(order),
+        segments=len(result.segments),
+        omit_empty=omit_empty,
+    )
+    if frames is None:
+        return None
+    del encoded.PerFrameFunctionalGroupsSequence, encoded.PixelData
+    encoded.NumberOfFrames = frames.number
+    named = references(encoded, _places(order))
+    return _file(encoded, order, from_source | named) + frames.elements()
+
+
+def _by_highdicom(order: _Order, from_source: dict[int, bytes]) -> bytes:
+    """The same bytes, every frame made by highdicom: slow, and what the quick way is held to."""
+    labels: NDArray[np.uint8] = np.ascontiguousarray(order.result.labels_zyx)
+    images = order.sources
+    if not labels.any():
+        middle = len(images) // 2
+        images, labels = [images[middle]], labels[middle : middle + 1]
+    encoded = _segmentation(order, images, labels)
+    used = -(-int(encoded.NumberOfFrames) * labels[0].size // 8)
+    encoded.PixelData = encoded.PixelData[:used] + b"\0" * (used % 2)  # it pads with a "0"
+    if len(images) < len(order.sources):
+        from_source = from_source | references(encoded, _places(order))
+    return _file(encoded, order, from_source)
+
+
+def _places(order: _Order) -> list[Place]:
+    return [(i.sop_class_uid, i.sop_instance_uid, "\\".join(i.position)) for i in order.sources]
+
+
+def _file(encoded: Dataset, order: _Order, from_source: dict[int, bytes]) -> bytes:
     _complete(encoded, order)
-    _fix_generated_uids(encoded, uids[1])
+    _fix_generated_uids(encoded, order.uids[1])
     buffer = BytesIO()
     pydicom.dcmwrite(buffer, encoded, enforce_file_format=True)
-    return with_elements(buffer.getvalue(), copied(source_paths[0], PATIENT_AND_STUDY))
+    return with_elements(buffer.getvalue(), from_source)
 
 
-def _sources(headers: Sequence[dict[str, object]]) -> list[Dataset]:
-    """What highdicom needs to know of each source, checked and cleaned."""
+def _one_of_each(result: SegmentationResult) -> NDArray[np.uint8]:
+    """One slice in which each segment has a pixel."""
+    labels = np.zeros_like(result.labels_zyx[:1])
+    numbers = [segment.number for segment in result.segments]
+    labels.reshape(-1)[: len(numbers)] = numbers
+    return labels
+
+
+def _sources(headers: Sequence[Mapping[str, object]]) -> list[_Image]:
+    """What is needed to know of each source, checked."""
     if not headers:
         raise NotAVolume("a segmentation needs source images")
-    first = headers[0]
-    frame_of_reference = str(first.get("FrameOfReferenceUID") or "")
-    if not frame_of_reference:
-        frame_of_reference = derived_uid("frame of reference", str(first.get("SeriesInstanceUID")))
-    return [_source(h, frame_of_reference) for h in headers]
+    return [_image(header) for header in headers]
 
 
-def _source(header: dict[str, object], frame_of_reference: str) -> Dataset:
+def _image(header: Mapping[str, object]) -> _Image:
     plane = plane_of(header)
     if not isinstance(plane, Plane):
         raise NotAVolume(f"a source image cannot be placed: {plane}")
-    source = Dataset()
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         if keyword not in header:
             raise NotAVolume(f"a source image has no {keyword}")
+    values = cast("Sequence[float]", header["ImagePositionPatient"])  # plane_of has seen them
+    x, y, z = (format_number_as_ds(float(value)) for value in values)
+    return _Image(
+        sop_class_uid=str(header["SOPClassUID"]),
+        sop_instance_uid=str(header["SOPInstanceUID"]),
+        position=(x, y, z),
+        plane=plane,
+        header=header,
+    )
+
+
+def _dataset(image: _Image, first: Mapping[str, object]) -> Dataset:
+    """A source as highdicom wants it, cleaned. first: the header of the first of them."""
+    frame_of_reference = str(first.get("FrameOfReferenceUID") or "")
+    if not frame_of_reference:
+        frame_of_reference = derived_uid("frame of reference", str(first.get("SeriesInstanceUID")))
+    header, plane = image.header, image.plane
+    source = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         setattr(source, keyword, str(header[keyword]))
     source.FrameOfReferenceUID = frame_of_reference
     source.Rows, source.Columns = plane.rows, plane.columns
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        values = cast("Sequence[float]", header[keyword])  # plane_of has seen them
+    source.ImagePositionPatient = list(image.position)
+    for keyword in ("ImageOrientationPatient", "PixelSpacing"):
+        values = cast("Sequence[float]", header[keyword])
         setattr(source, keyword, [format_number_as_ds(float(v)) for v in values])
     source.SliceThickness = format_number_as_ds(plane.thickness_mm) if plane.thickness_mm else None
     source.Modality = str(header.get("Modality", "CT"))
     source.SeriesNumber = header.get("SeriesNumber", 0)
-    body_part = str(header.get("BodyPartExamined", ""))
-    source.BodyPartExamined = body_part if _is_code_string(body_part) else ""
     _copy_lossy(header, source)
     return source
 
 
-def _copy_lossy(header: dict[str, object], source: Dataset) -> None:
+def _body_part(order: _Order) -> str:
+    said = str(order.sources[0].header.get("BodyPartExamined", ""))
+    return said if _is_code_string(said) else ""
+
+
+def _copy_lossy(header: Mapping[str, object], source: Dataset) -> None:
     """Pixels that were lossy once stay so (PS3.3 C.7.6.1.1.5)."""
     lossy = str(header.get("LossyImageCompression", "00"))
     source.LossyImageCompression = "01" if lossy == "01" else "00"
@@ -164,8 +248,8 @@ def _copy_lossy(header: dict[str, object], source: Dataset) -> None:
         )
 
 
-def _check_result(result: SegmentationResult, sources: Sequence[Dataset]) -> None:
-    shape = (len(sources), int(sources[0].Rows), int(sources[0].Columns))
+def _check_result(result: SegmentationResult, sources: Sequence[_Image]) -> None:
+    shape = (len(sources), sources[0].plane.rows, sources[0].plane.columns)
     labels = result.labels_zyx
     if labels.shape != shape or labels.dtype != np.uint8:
         raise ToolError(f"the labels are {labels.dtype} {labels.shape}, not uint8 {shape}")
@@ -205,23 +289,20 @@ def _description(segment: Segment, order: _Order) -> highdicom.seg.SegmentDescri
     return description
 
 
-def _segmentation(order: _Order) -> Dataset:
-    """The object as highdicom makes it, from an almost empty header, with its references."""
-    identity, settings, uids, sources = order.identity, order.settings, order.uids, order.sources
-    labels: NDArray[np.uint8] = np.ascontiguousarray(order.result.labels_zyx)
-    images = list(sources)
-    if not labels.any():
-        middle = len(images) // 2
-        images, labels = [images[middle]], labels[middle : middle + 1]
+def _segmentation(order: _Order, images: Sequence[_Image], labels: NDArray[np.uint8]) -> Dataset:
+    """The object as highdicom makes it of these images, from an almost empty header."""
+    identity, settings, uids = order.identity, order.settings, order.uids
+    first = order.sources[0].header
+    sources = [_dataset(image, first) for image in images]
     for keyword in _ASKED_FOR:
-        setattr(images[0], keyword, "")
+        setattr(sources[0], keyword, "")
     encoded: Dataset = highdicom.seg.Segmentation(
-        source_images=images,
+        source_images=sources,
         pixel_array=labels,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(s, order) for s in order.result.segments],
         series_instance_uid=uids[0],
-        series_number=series_number(sources[0].SeriesNumber, settings.series_number_offset),
+        series_number=series_number(first.get("SeriesNumber", 0), settings.series_number_offset),
         sop_instance_uid=uids[1],
         instance_number=1,
         manufacturer=plain(settings.manufacturer, LO),
@@ -232,36 +313,19 @@ def _segmentation(order: _Order) -> Dataset:
         omit_empty_frames=settings.omit_empty_frames and bool(labels.any()),
         content_label="SEGMENTATION",
     )
-    _complete_pixel_measures(encoded, sources)
-    if len(images) < len(sources):
-        _refer_to_all(encoded, sources)
+    _complete_pixel_measures(encoded, sources[0], order.sources)
     return encoded
 
 
-def _refer_to_all(encoded: Dataset, sources: Sequence[Dataset]) -> None:
-    """An empty result was made from every source, too."""
-    for references in (
-        encoded.SourceImageSequence,
-        encoded.ReferencedSeriesSequence[0].ReferencedInstanceSequence,
-    ):
-        references.clear()
-        for source in sources:
-            item = Dataset()
-            item.ReferencedSOPClassUID = source.SOPClassUID
-            item.ReferencedSOPInstanceUID = source.SOPInstanceUID
-            references.append(item)
-
-
-def _complete_pixel_measures(encoded: Dataset, sources: Sequence[Dataset]) -> None:
+def _complete_pixel_measures(encoded: Dataset, first: Dataset, sources: Sequence[_Image]) -> None:
     """Slice thickness where the source says none, and the distance between slices.
 
     It is measured along the normal; slices that are unevenly spaced have no such distance, and the
     plane position of each frame says where it is (PS3.3 C.7.6.16.2.1).
     """
-    first = sources[0]
     x = [float(v) for v in first.ImageOrientationPatient]
     normal = np.cross(x[:3], x[3:])
-    heights = [float(np.dot(normal, [float(v) for v in s.ImagePositionPatient])) for s in sources]
+    heights = [float(np.dot(normal, [float(v) for v in image.position])) for image in sources]
     gaps = np.diff(heights)
     apart = abs(heights[-1] - heights[0]) / max(len(sources) - 1, 1)
     thickness = float(first.SliceThickness or 0) or apart or 1.0
@@ -280,8 +344,8 @@ def _complete(encoded: Dataset, order: _Order) -> None:
     date, time = order.content_at.strftime("%Y%m%d"), order.content_at.strftime("%H%M%S")
     encoded.InstanceCreationDate = encoded.ContentDate = encoded.SeriesDate = date
     encoded.InstanceCreationTime = encoded.ContentTime = encoded.SeriesTime = time
-    if order.sources[0].BodyPartExamined:
-        encoded.BodyPartExamined = order.sources[0].BodyPartExamined
+    if body_part := _body_part(order):
+        encoded.BodyPartExamined = body_part
     name = replacing.name_of(identity.name, order.replaces)
     encoded.SeriesDescription = titled(name, research_use=settings.research_use)
     encoded.ContentDescription = RESEARCH_USE if settings.research_use else plain(name, LO)

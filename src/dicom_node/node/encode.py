@@ -147,6 +147,7 @@ def _segmentation(result: SegmentationResult, index: int, work: Work) -> Iterato
     data = encode_segmentation(
         result,
         source_paths=[source.path for source in work.sources],
+        headers=[source.attributes for source in work.sources],
         identity=work.identity,
         settings=work.settings,
         uids=(made.series_uid, made.sop_instance_uid),
