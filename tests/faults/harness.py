@@ -326,9 +326,20 @@ class Life:
     # --- what must hold
 
     def catalog(self, sql: str) -> list[Any]:
-        """Ask a copy of the catalog: what the node left is for the node alone to repair."""
-        with self.copied_catalog() as path, contextlib.closing(sqlite3.connect(path)) as db:
-            return db.execute(sql).fetchall()
+        """Ask a copy of the catalog: what the node left is for the node alone to repair.
+
+        A copy is torn where a process that is about to end still wrote; another then is not.
+        """
+        left = 4
+        while True:
+            try:
+                with self.copied_catalog() as path, contextlib.closing(sqlite3.connect(path)) as db:
+                    return db.execute(sql).fetchall()
+            except sqlite3.DatabaseError:
+                left -= 1
+                if not left:
+                    raise
+                time.sleep(0.3)
 
     @contextlib.contextmanager
     def copied_catalog(self) -> Iterator[Path]:
