@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dicom_node.testing.models import threshold_model
 from faults.destinations import Destination, data_set_digest, digest_of
 from faults.sender import SLICES, Sent, new_series, send
 from faults.tally import Tally
@@ -30,35 +31,6 @@ from faults.victim import fired
 
 VICTIM = Path(__file__).with_name("victim.py")
 PATIENCE_S = 120.0  # for what must happen: nothing is judged by how soon it does
-
-MODEL = """
-id = "lung-threshold"
-name = "Lung threshold"
-version = "1"
-kind = "threshold"
-description = "Right and left lung on CT, by density"
-licence = "MIT"
-
-[input]
-modality = "CT"
-when = 'Modality == "CT"'
-
-[[segment]]
-number = 1
-label = "Right lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["24028007", "SCT", "Right"]
-rgb = [0, 128, 255]
-
-[[segment]]
-number = 2
-label = "Left lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["7771000", "SCT", "Left"]
-rgb = [255, 128, 0]
-"""
 
 CONFIG = """
 [node]
@@ -165,7 +137,7 @@ class Life:
         self._before = set(destination.received())
         self._wrapped = False
         (folder / "models" / "lung-threshold").mkdir(parents=True)
-        (folder / "models" / "lung-threshold" / "model.toml").write_text(MODEL)
+        (folder / "models" / "lung-threshold" / "model.toml").write_text(threshold_model())
         defaults = {"min_free_gib": 0, "max_attempts": 100, "answer_s": 20, "quiet_s": 900}
         defaults |= {"to": "@sender", "deliver": "", "peer": "", "route": "", "more": ""}
         self.config.write_text(

@@ -16,36 +16,8 @@ import pytest
 from dicom_node.config.load import load
 from dicom_node.node.serve import RunningNode, start
 from dicom_node.node.why import Story, stories
+from dicom_node.testing.models import threshold_model
 from dicom_node.testing.pacs import LocalPacs
-
-THRESHOLD = """
-id = "{id}"
-name = "Lung threshold"
-version = "1"
-kind = "threshold"
-description = "Right and left lung on CT, by density"
-licence = "MIT"
-
-[input]
-modality = "CT"
-when = '{when}'
-
-[[segment]]
-number = 1
-label = "Right lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["24028007", "SCT", "Right"]
-rgb = [0, 128, 255]
-
-[[segment]]
-number = 2
-label = "Left lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["7771000", "SCT", "Left"]
-rgb = [255, 128, 0]
-"""
 
 SHORT = "release_s = 0.3\nquiet_s = 2\ngive_up_s = 4"
 
@@ -121,7 +93,7 @@ def write_model(folder: Path, *, model_id: str = "lung-threshold", when: str = "
     """A model that needs no weights, in a models folder."""
     folder = folder / model_id
     folder.mkdir(parents=True, exist_ok=True)
-    text = THRESHOLD.format(id=model_id, when=when or 'Modality == "CT"')
+    text = threshold_model(model_id=model_id, when=when or 'Modality == "CT"')
     (folder / "model.toml").write_text(text)
     return folder
 

@@ -23,11 +23,13 @@ from dicom_node.domain.records import Instance
 from dicom_node.domain.tool import ImageProcessingTool, SegmentationResult, ToolContext
 from dicom_node.domain.volume import Volume
 from dicom_node.node.layout import lock_data_dir
+from dicom_node.testing.models import LUNGS
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.series import Header, a_series
 from dicom_node.tools.registry import build_tool
 
-PINNED = """
+PINNED = (
+    """
 id = "{id}"
 name = "A model"
 version = "1"
@@ -38,23 +40,9 @@ licence = "MIT"
 [input]
 modality = "CT"
 when = 'Modality == "CT"'
-
-[[segment]]
-number = 1
-label = "Right lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["24028007", "SCT", "Right"]
-rgb = [0, 128, 255]
-
-[[segment]]
-number = 2
-label = "Left lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["7771000", "SCT", "Left"]
-rgb = [255, 128, 0]
 """
+    + LUNGS
+)
 
 
 class Report:

@@ -37,6 +37,7 @@ from dicom_node.node.supersede import Superseder, owed
 from dicom_node.node.supervise import Supervisor, quarantine_fatal
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool
+from dicom_node.testing.models import threshold_model
 from dicom_node.testing.series import Header, a_series, write_files
 from dicom_node.tools.manifest import read_manifest
 from dicom_node.tools.registry import build_tool
@@ -44,35 +45,6 @@ from dicom_node.tools.registry import build_tool
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SC = "1.2.840.10008.5.1.4.1.1.7"
 KOS = "1.2.840.10008.5.1.4.1.1.88.59"
-
-MODEL = """
-id = "lung-threshold"
-name = "Lung threshold"
-version = "1"
-kind = "threshold"
-description = "Right and left lung on CT, by density"
-licence = "MIT"
-
-[input]
-modality = "CT"
-when = 'Modality == "CT"'
-
-[[segment]]
-number = 1
-label = "Right lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["24028007", "SCT", "Right"]
-rgb = [0, 128, 255]
-
-[[segment]]
-number = 2
-label = "Left lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["7771000", "SCT", "Left"]
-rgb = [255, 128, 0]
-"""
 
 
 class World:
@@ -86,7 +58,7 @@ class World:
         self.bell = Bell(folder)
         self.journal = Journal(self.catalog, self.bell)
         (folder / "lung-threshold").mkdir()
-        (folder / "lung-threshold" / "model.toml").write_text(MODEL)
+        (folder / "lung-threshold" / "model.toml").write_text(threshold_model())
         self.association = 0
         self.now = self.clock.now()
 

@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import save
 
 from dicom_node.domain.volume import Volume
+from dicom_node.testing.models import LUNGS
 from dicom_node.tools.unet import UNet
 
-MODEL_TOML = """
+MODEL_TOML = (
+    """
 id = "{id}"
 name = "A lung model"
 version = "0.0.1"
@@ -27,23 +29,9 @@ sources = ["made by a test"]
 modality = "CT"
 when = 'Modality == "CT"'
 window_hu = [-1024, 150]
-
-[[segment]]
-number = 1
-label = "Right lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["24028007", "SCT", "Right"]
-rgb = [0, 128, 255]
-
-[[segment]]
-number = 2
-label = "Left lung"
-category = ["91723000", "SCT", "Anatomical Structure"]
-type = ["39607008", "SCT", "Lung"]
-laterality = ["7771000", "SCT", "Left"]
-rgb = [255, 128, 0]
 """
+    + LUNGS
+)
 
 
 @pytest.fixture

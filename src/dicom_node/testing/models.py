@@ -1,0 +1,37 @@
+"""Descriptions of models (model.toml) to test with."""
+
+from __future__ import annotations
+
+LUNGS = """
+[[segment]]
+number = 1
+label = "Right lung"
+category = ["91723000", "SCT", "Anatomical Structure"]
+type = ["39607008", "SCT", "Lung"]
+laterality = ["24028007", "SCT", "Right"]
+rgb = [0, 128, 255]
+
+[[segment]]
+number = 2
+label = "Left lung"
+category = ["91723000", "SCT", "Anatomical Structure"]
+type = ["39607008", "SCT", "Lung"]
+laterality = ["7771000", "SCT", "Left"]
+rgb = [255, 128, 0]
+"""
+
+
+def threshold_model(*, model_id: str = "lung-threshold", when: str = 'Modality == "CT"') -> str:
+    """Of a model that needs no weights. when: its own filter."""
+    return f"""
+id = "{model_id}"
+name = "Lung threshold"
+version = "1"
+kind = "threshold"
+description = "Right and left lung on CT, by density"
+licence = "MIT"
+
+[input]
+modality = "CT"
+when = '{when}'
+{LUNGS}"""
