@@ -16,6 +16,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -298,31 +299,20 @@ class Life:
     # --- what must hold
 
     def catalog(self, sql: str) -> list[Any]:
-        """Ask a copy of the catalog: what the node left is for the node alone to repair.
-
-        A copy is torn where a process that is about to end still wrote; another then is not.
-        """
-        left = 4
-        while True:
-            try:
-                with self.copied_catalog() as path, contextlib.closing(sqlite3.connect(path)) as db:
-                    return db.execute(sql).fetchall()
-            except sqlite3.DatabaseError:
-                left -= 1
-                if not left:
-                    raise
-                time.sleep(0.3)
+        """Ask a copy of the catalog: what the node left is for the node alone to repair."""
+        with self.copied_catalog() as path, contextlib.closing(sqlite3.connect(path)) as db:
+            return db.execute(sql).fetchall()
 
     @contextlib.contextmanager
     def copied_catalog(self) -> Iterator[Path]:
-        copy = self.folder / "copy"
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir()
+        copy = Path(tempfile.mkdtemp(prefix="copy-", dir=self.folder))  # several threads ask
         for path in self.data_dir.glob("catalog.db*"):
             if not path.name.endswith("-shm"):
                 shutil.copy(path, copy)
-        yield copy / "catalog.db"
-        shutil.rmtree(copy)
+        try:
+            yield copy / "catalog.db"
+        finally:
+            shutil.rmtree(copy)
 
     def held(self) -> dict[str, str]:
         """SOP Instance UID -> digest of the data set, of what is in the catalog and the spool."""
