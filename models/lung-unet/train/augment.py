@@ -1,16 +1,18 @@
-"""What may happen to a CT slice: other bodies, other scanners, other fields of view, disease.
+"""What may happen to CT slices: other bodies, other scanners, other fields of view, disease.
 
-Images are HU, float32 (256, 256); labels long (256, 256). Disease is painted inside the label and
-stays lung; gas is painted outside and stays background.
+Images are HU, float32 (3, SIDE, SIDE): the slice between its neighbours; labels long (SIDE, SIDE).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its name everywhere)
-from data import Slice
+from data import Stack
+from disease import Scene, with_disease, with_gas
+from noise import blurred, chance, field, log_uniform, uniform
 from torch import Tensor
 
 from dicom_node.tools.unet import SIDE
@@ -18,98 +20,105 @@ from dicom_node.tools.unet import SIDE
 AIR = -1024.0
 
 
-def uniform(low: float, high: float) -> float:
-    return low + (high - low) * float(torch.rand(()))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """hu (3, SIDE, SIDE); labels, dense (SIDE, SIDE): dense is lung that disease made opaque."""
+
+    hu: Tensor
+    labels: Tensor
+    dense: Tensor
 
 
-def chance(p: float) -> bool:
-    return float(torch.rand(())) < p
+def grid_for(this: Stack, scale: float, gentle: float, onto: tuple[float, float]) -> Tensor:
+    """Where in the stored slice each pixel of the network's input lies, (1, SIDE, SIDE, 2).
 
-
-def field(cells: int) -> Tensor:
-    """Smooth noise (256, 256), about -2..2, with so many cells along a side."""
-    coarse = torch.randn(1, 1, cells + 3, cells + 3)
-    shape = (SIDE, SIDE)
-    return F.interpolate(coarse, size=shape, mode="bicubic", align_corners=False)[0, 0]
-
-
-def blurred(image: Tensor, sigma: float) -> Tensor:
-    if sigma < 0.2:
-        return image
-    r = max(1, math.ceil(2.5 * sigma))
-    x = torch.arange(-r, r + 1, dtype=torch.float32)
-    k = torch.exp(-0.5 * (x / sigma) ** 2)
-    k = k / k.sum()
-    padded = F.pad(image[None, None], (r, r, r, r), mode="replicate")
-    rows = F.conv2d(padded, k[None, None, :, None])
-    return F.conv2d(rows, k[None, None, None, :])[0, 0]
-
-
-def grid_for(this: Slice, scale: float, gentle: float) -> Tensor:
-    """Where in the stored slice each pixel of the network's input lies, (1, 256, 256, 2)."""
-    angle = math.radians(uniform(-15, 15) * gentle)
+    onto: the centre, in halves of the box from its centre.
+    """
+    angle = math.radians(uniform(-20, 20) * gentle)
     aspect = math.exp(uniform(-0.12, 0.12) * gentle)
     cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
     line = (torch.arange(SIDE) + 0.5) * (2.0 / SIDE) - 1.0
     y, x = torch.meshgrid(line, line, indexing="ij")
     bend_y, bend_x = torch.zeros(()), torch.zeros(())
     if gentle and chance(0.3):
-        bend_y, bend_x = 0.02 * field(4), 0.02 * field(4)
-    shift_y, shift_x = (uniform(-0.3, 0.3) * gentle * min(1.0, scale) for _ in range(2))
-    u = (cos * x - sin * y) * aspect + shift_x + bend_x
-    v = (sin * x + cos * y) / aspect + shift_y + bend_y
-    rows, columns, box = *this.hu.shape, this.box
+        bend_y, bend_x = 0.02 * field(4, SIDE), 0.02 * field(4, SIDE)
+    u = (cos * x - sin * y) * aspect + onto[1] + bend_x
+    v = (sin * x + cos * y) / aspect + onto[0] + bend_y
+    (rows, columns), box = this.hu.shape[-2:], this.box
     u = ((box.left + box.right) + u * (box.right - box.left)) / columns - 1.0
     v = ((box.top + box.bottom) + v * (box.bottom - box.top)) / rows - 1.0
     return torch.stack((u, v), dim=-1)[None]
 
 
-def sampled(this: Slice, hu: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-    planes = torch.stack((hu - AIR, (this.labels == 1).float(), (this.labels == 2).float()))
+def sampled(this: Stack, grid: Tensor, scale: float = 1.0) -> Scene:
+    """The stack as the network is shown it."""
+    right, left = (this.labels == 1).float(), (this.labels == 2).float()
+    planes = torch.cat((this.hu - AIR, right, left))
     out = F.grid_sample(planes[None], grid, mode="bilinear", align_corners=False)[0]
-    labels = torch.where(out[1] > 0.5, 1, 0) + torch.where(out[2] > 0.5, 2, 0)
-    return out[0] + AIR, labels.clamp(0, 2)
-
-
-def augmented(
-    pair: tuple[Slice, Slice], p: dict[str, float], disease: bool
-) -> tuple[Tensor, Tensor]:
-    """One training image and its labels."""
-    this, beside = pair
-    hu = this.hu
-    if chance(p["thick"]):
-        weight = uniform(0.2, 0.5)
-        hu = (1 - weight) * hu + weight * beside.hu
-    gentle = 0.0 if chance(0.1) else 1.0
-    scale = math.exp(
-        uniform(math.log(0.65), math.log(1.4)) * (0.5 if chance(0.5) else 1.0) * gentle
+    labels = (out[3:6] > 0.5).long() + 2 * (out[6:] > 0.5).long()
+    mm = (this.box.bottom - this.box.top) * this.spacing_yx_mm[0] * scale / SIDE
+    return Scene(
+        hu=out[:3] + AIR, labels=labels.clamp(0, 2), pixel_mm=mm, heights_mm=this.heights_mm
     )
-    image, labels = sampled(this, hu, grid_for(this, scale, gentle))
-    has_lung = bool((labels > 0).any())
-    if has_lung and disease and chance(p["disease"]):
-        for _ in range(1 + chance(0.35)):
-            image = with_disease(image, labels)
+
+
+def plain(this: Stack) -> Scene:
+    """Nothing happens to it."""
+    return sampled(this, grid_for(this, 1.0, 0.0, (0.0, 0.0)))
+
+
+def augmented(this: Stack, p: dict[str, float]) -> Example:
+    """One training example."""
+    scene = _seen(this, p)
+    has_lung = bool((scene.labels[1] > 0).any())
+    dense = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    if has_lung and chance(p["disease"]):
+        for _ in range(1 + chance(0.3)):
+            hu, more = with_disease(scene)
+            scene, dense = replace(scene, hu=hu), dense | (more > 0)
     if chance(p["gas_with_lung"] if has_lung else p["gas_without_lung"]):
-        image = with_gas(image, labels)
-    image = scanner(image, p)
-    return field_of_view(image, labels, p)
+        scene = replace(scene, hu=with_gas(scene))
+    hu, labels = field_of_view(scanner(scene.hu, p), scene.labels[1], p)
+    return Example(hu=hu, labels=labels, dense=dense & (labels > 0))
+
+
+def _seen(this: Stack, p: dict[str, float]) -> Scene:
+    """Body size, position, field of view; slices as thick as their neighbours are away."""
+    if chance(p["thick"]):
+        weight = uniform(0.1, 0.5)
+        beside = this.hu[[0, 0, 1]] * 0.5 + this.hu[[1, 2, 2]] * 0.5
+        this = replace(this, hu=(1 - weight) * this.hu + weight * beside)
+    if chance(0.1):
+        return plain(this)
+    if chance(p["part"]):  # a field of view around a part of the chest
+        scale, onto = log_uniform(0.3, 0.65), (uniform(-0.35, 0.35), uniform(-0.5, 0.5))
+    else:
+        reach = 0.5 if chance(0.5) else 1.0
+        scale = math.exp(uniform(math.log(0.65), math.log(1.45)) * reach)
+        shift = 0.25 * min(1.0, scale)
+        onto = (uniform(-shift, shift), uniform(-shift, shift))
+    return sampled(this, grid_for(this, scale, 1.0, onto), scale)
 
 
 def scanner(image: Tensor, p: dict[str, float]) -> Tensor:
-    """Kernel, dose, calibration."""
+    """Kernel, dose, calibration: alike in all three slices, but for the noise."""
     if chance(p["blur"]):
-        image = blurred(image, uniform(0.4, 1.4))
+        sigma = uniform(0.4, 1.5)
+        image = torch.stack([blurred(s, sigma) for s in image])
     elif chance(p["sharpen"]):
-        image = image + uniform(0.5, 1.8) * (image - blurred(image, uniform(0.8, 1.6)))
+        gain, sigma = uniform(0.5, 2.0), uniform(0.8, 1.6)
+        image = image + gain * (image - torch.stack([blurred(s, sigma) for s in image]))
     inside = (image > -1010).float()
     if chance(p["noise"]):
-        noise = torch.randn(SIDE, SIDE)
-        noise = blurred(noise, uniform(0.5, 1.0)) * 2.0 if chance(0.5) else noise
+        noise = torch.randn(3, SIDE, SIDE)
+        if chance(0.5):
+            sigma = uniform(0.5, 1.0)
+            noise = torch.stack([blurred(s, sigma) for s in noise]) * 2.0
         image = image + noise * uniform(5, 90) * inside
     if chance(p["streaks"]):
-        image = image + inside * streaks()
+        image = image + inside * torch.stack([streaks() for _ in image])
     if chance(0.5):
-        image = (image + 1000) * uniform(0.95, 1.05) - 1000 + uniform(-25, 25)
+        image = (image + 1000) * uniform(0.95, 1.05) - 1000 + uniform(-30, 30)
     return image
 
 
@@ -117,7 +126,7 @@ def streaks() -> Tensor:
     """Parallel horizontal-ish bands, as from shoulders or low dose."""
     lines = torch.randn(1, 1, SIDE + 64, 3)
     rows = F.interpolate(lines, size=(SIDE + 64, SIDE), mode="bilinear")[0, 0]
-    return uniform(10, 80) * rows[32 : 32 + SIDE] * torch.sigmoid(2 * field(3))
+    return uniform(10, 80) * rows[32 : 32 + SIDE] * torch.sigmoid(2 * field(3, SIDE))
 
 
 def field_of_view(image: Tensor, labels: Tensor, p: dict[str, float]) -> tuple[Tensor, Tensor]:
@@ -129,80 +138,7 @@ def field_of_view(image: Tensor, labels: Tensor, p: dict[str, float]) -> tuple[T
         radius = uniform(0.7, 1.1)
         outside = (y - uniform(-0.1, 0.1)) ** 2 + (x - uniform(-0.1, 0.1)) ** 2 > radius**2
     if chance(p["truncation"]):
-        cut = uniform(0.4, 0.95)
+        cut = uniform(0.0, 0.95)
         side = int(torch.randint(4, ()))
         outside = outside | ((x, -x, y, -y)[side] > cut)
     return image.masked_fill(outside, AIR), labels.masked_fill(outside, 0)
-
-
-def shape_of_disease(lung: Tensor) -> Tensor:
-    """Where the opacity is: 0..1 (256, 256), not yet cut to the lung."""
-    rows, columns = torch.nonzero(lung, as_tuple=True)
-    kind = float(torch.rand(()))
-    line = torch.arange(SIDE, dtype=torch.float32)
-    y, x = line[:, None], line[None, :]
-    wave = field(int(torch.randint(3, 9, ()))) * uniform(0.0, 0.35)
-    if kind < 0.4:  # masses and nodules, a third of them at the pleura
-        weight = blurred(lung.float(), 6.0)[rows, columns]
-        weight = (1.02 - weight) ** 3 if chance(0.5) else torch.ones_like(weight)
-        at = int(torch.multinomial(weight, 1))
-        a = math.exp(uniform(math.log(5), math.log(55)))
-        b = a * uniform(0.6, 1.6)
-        turn = uniform(0, math.pi)
-        dy, dx = y - rows[at], x - columns[at]
-        u = (math.cos(turn) * dx + math.sin(turn) * dy) / a
-        v = (-math.sin(turn) * dx + math.cos(turn) * dy) / b
-        return (torch.sqrt(u * u + v * v) + wave < 1).float()
-    if kind < 0.65:  # dependent, with a level or a meniscus
-        level = torch.quantile(rows.float(), uniform(0.1, 0.95))
-        tilt = uniform(-0.3, 0.3) if chance(0.5) else 0.0
-        return (y + tilt * (x - SIDE / 2) + 20 * wave > level).float().expand(SIDE, SIDE)
-    if kind < 0.85:  # patches
-        noise = field(int(torch.randint(3, 24, ())))
-        return (noise > uniform(-0.8, 0.9)).float()
-    if kind < 0.95:  # along the pleura
-        core = blurred(lung.float(), uniform(4, 12))
-        return (core + 0.3 * wave < uniform(0.55, 0.9)).float()
-    hole = (field(5) > uniform(0.8, 2.0)).float()  # nearly all of it
-    return 1.0 - hole
-
-
-def with_disease(image: Tensor, labels: Tensor) -> Tensor:
-    """Opacity in one lung or both."""
-    side = int(torch.randint(3, ()))
-    lung = labels == side if side else labels > 0
-    if not lung.any():
-        lung = labels > 0
-    where = shape_of_disease(lung) * lung
-    where = blurred(where, uniform(0.4, 2.0)) * lung
-    texture = field(int(torch.randint(8, 40, ()))) * uniform(0, 20)
-    texture = texture + blurred(torch.randn(SIDE, SIDE), uniform(0.3, 0.9)) * uniform(4, 30)
-    if chance(0.3):  # ground glass: what was there still shows
-        share = where * uniform(0.3, 0.85)
-        return image * (1 - share) + share * (uniform(-500, -100) + texture)
-    if chance(0.35):  # air bronchograms
-        where = where * ((field(20) + 0.5 * field(40)).abs() > uniform(0.03, 0.2)).float()
-    return image * (1 - where) + where * (uniform(-40, 80) + texture)
-
-
-def with_gas(image: Tensor, labels: Tensor) -> Tensor:
-    """Bowel gas, air cells: round, in groups, some with a fluid level, some full of stool."""
-    room = (labels == 0) & (image > -200)
-    found = torch.nonzero(room)
-    if not len(found):
-        return image
-    line = torch.arange(SIDE, dtype=torch.float32)
-    centre = found[int(torch.randint(len(found), ()))].float()
-    for _ in range(int(torch.randint(1, 6, ()))):
-        cy, cx = (centre + torch.randn(2) * 15).tolist()
-        a, b = uniform(2, 32), uniform(2, 22)
-        dy, dx = (line[:, None] - cy) / b, (line[None, :] - cx) / a
-        where = (dy * dy + dx * dx + 0.3 * field(6) < 1) & room
-        if chance(0.4):
-            where = where & (dy < uniform(-0.3, 0.8))
-        air = torch.full((SIDE, SIDE), uniform(-1000, -850))
-        if chance(0.3):
-            air = air + 500 * (field(24) + 0.5).clamp(0, 2)
-        soft = blurred(where.float(), uniform(0.4, 1.0)) * (labels == 0)
-        image = image * (1 - soft) + soft * air
-    return image

@@ -1,4 +1,4 @@
-"""The training slices: chosen by licence, turned into what the augmentation cuts from."""
+"""The training slices: chosen by licence, with their neighbours, ready for the augmentation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from noise import chance, uniform
 from torch import Tensor
 
 from dicom_node.tools.body import Box, body_box
@@ -19,14 +20,32 @@ RIGHT, LEFT = 1, 2  # as in model.toml; the archives have 1 = left, 2 = right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
-    """hu float32 (H, W); labels uint8 (H, W) 0, RIGHT, LEFT; canonical axes."""
+class Archive:
+    """One archive, canonical axes: hu float32, labels uint8 (slices, rows, columns).
+
+    single: its slices are of many patients, in no order. boxes: of each slice.
+    """
+
+    name: str
+    hu: Tensor
+    labels: Tensor
+    spacing_zyx_mm: tuple[float, float, float]
+    boxes: tuple[Box, ...]
+    single: bool
+
+    def has_lung(self) -> list[bool]:
+        return [bool(plane.any()) for plane in self.labels]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A slice between two neighbours: hu, labels (3, rows, columns), from below to above."""
 
     hu: Tensor
     labels: Tensor
     box: Box
-    volume: str
-    single: bool
+    spacing_yx_mm: tuple[float, float]
+    heights_mm: tuple[float, float, float]
 
 
 def is_free(licence: str) -> bool:
@@ -50,56 +69,72 @@ def split(manifest: Path) -> tuple[list[str], list[str]]:
     return train, [name for name in named if name not in train]
 
 
-def load(folder: Path) -> list[Slice]:
-    """All slices of one archive. Single slices of many patients get a body box each."""
+def load(folder: Path) -> Archive:
+    """One archive of the training data."""
     meta = json.loads((folder / "meta.json").read_text("utf-8"))
     hu = np.load(folder / "hu.npy")
     stored = np.load(folder / "mask.npy")
     labels = np.select([stored == 2, stored == 1], [RIGHT, LEFT], 0).astype(np.uint8)
-    single = bool(meta.get("single_slices"))
-    spacing = meta["spacing_zyx"][1:]
-    whole = body_box(hu, spacing)
-    boxes = [body_box(hu[z : z + 1], spacing) if single else whole for z in range(len(hu))]
-    return [
-        Slice(
-            hu=torch.from_numpy(hu[z].astype(np.float32)),
-            labels=torch.from_numpy(labels[z]),
-            box=boxes[z],
-            volume=folder.name,
-            single=single,
-        )
-        for z in range(len(hu))
-    ]
+    z, y, x = (float(mm) for mm in meta["spacing_zyx"])
+    return Archive(
+        name=folder.name,
+        hu=torch.from_numpy(hu.astype(np.float32)),
+        labels=torch.from_numpy(labels),
+        spacing_zyx_mm=(z, y, x),
+        boxes=tuple(body_box(hu[i : i + 1], (y, x)) for i in range(len(hu))),
+        single=bool(meta.get("single_slices")),
+    )
+
+
+def stack_at(archive: Archive, at: int, below: int, above: int) -> Stack:
+    """Slice `at` between slices so many steps away; beyond the end there is the slice itself."""
+    low, high = at - below, at + above
+    chosen = [low if low >= 0 else at, at, high if high < len(archive.hu) else at]
+    z, y, x = archive.spacing_zyx_mm
+    heights = tuple((i - at) * z for i in chosen)
+    return Stack(
+        hu=archive.hu[chosen],
+        labels=archive.labels[chosen],
+        box=archive.boxes[at],
+        spacing_yx_mm=(y, x),
+        heights_mm=(heights[0], heights[1], heights[2]),
+    )
 
 
 class Sampler:
-    """Draws batches: so many single slices, slices with lung, slices without."""
+    """Draws slices: so many single ones, so many with lung, so many without."""
 
-    def __init__(self, slices: list[Slice], shares: dict[str, float], seed: int) -> None:
-        self._random = np.random.default_rng(seed)
-        lung = np.array([bool((s.labels > 0).any()) for s in slices])
-        single = np.array([s.single for s in slices])
-        self._slices = slices
+    def __init__(self, archives: list[Archive], shares: dict[str, float], alone: float) -> None:
+        self._archives = archives
+        self._alone = alone
+        places = [(a, i) for a in range(len(archives)) for i in range(len(archives[a].hu))]
+        lung = np.array([held for archive in archives for held in archive.has_lung()])
+        single = np.array([archives[a].single for a, _ in places])
+        self._places = places
         groups = (np.flatnonzero(lung & single), np.flatnonzero(lung & ~single))
         self._groups = (*groups, np.flatnonzero(~lung))
-        self._shares = (shares["single_slices"], shares["lung"], shares["empty"])
-        self._weights = [self._by_volume(group) for group in self._groups]
+        self._shares = torch.tensor(
+            [shares["single_slices"], shares["lung"], shares["empty"]], dtype=torch.float64
+        )
+        for n, group in enumerate(self._groups):
+            self._shares[n] *= len(group) > 0
+        self._weights = [self._by_archive(group) for group in self._groups]
 
-    def batch(self, size: int) -> list[tuple[Slice, Slice]]:
-        """Pairs of a slice and a neighbour of it (itself where there is none)."""
-        return [self._draw() for _ in range(size)]
+    def draw(self) -> Stack:
+        """One slice with neighbours 3 to 14 mm away, or with itself beside it."""
+        group = int(torch.multinomial(self._shares, 1))
+        chosen = int(torch.multinomial(self._weights[group], 1))
+        a, at = self._places[int(self._groups[group][chosen])]
+        archive = self._archives[a]
+        if archive.single or chance(self._alone):
+            return stack_at(archive, at, 0, 0)
+        z = archive.spacing_zyx_mm[0]
+        reach = max(1, round(uniform(3.0, 14.0) / z))
+        one_sided = chance(0.1)
+        return stack_at(archive, at, 0 if one_sided and chance(0.5) else reach, reach)
 
-    def _draw(self) -> tuple[Slice, Slice]:
-        group = int(self._random.choice(3, p=self._shares))
-        chosen = int(self._random.choice(self._groups[group], p=self._weights[group]))
-        this = self._slices[chosen]
-        beside = self._slices[min(chosen + 1, len(self._slices) - 1)]
-        alike = beside.volume == this.volume and not this.single
-        return this, beside if alike else this
-
-    def _by_volume(self, group: np.ndarray) -> np.ndarray:
-        """A volume of four times the slices is drawn twice as often."""
-        names = np.array([self._slices[i].volume for i in group])
-        counts = {str(n): float((names == n).sum()) for n in np.unique(names)}
-        weights = np.array([counts[str(n)] ** -0.5 for n in names])
-        return weights / weights.sum()
+    def _by_archive(self, group: np.ndarray) -> Tensor:
+        """An archive of four times the slices is drawn twice as often."""
+        owners = np.array([self._places[i][0] for i in group])
+        counts = np.bincount(owners, minlength=len(self._archives)) if len(group) else owners
+        return torch.tensor([float(counts[o]) ** -0.5 for o in owners], dtype=torch.float64)

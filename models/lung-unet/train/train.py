@@ -1,6 +1,7 @@
 """Train the lung network: python models/lung-unet/train/train.py --data DIR --out models/lung-unet
 
 DIR holds MANIFEST.toml (or --manifest FILE), and train/NAME/{hu.npy, mask.npy, meta.json}.
+--folds K trains K networks instead, each without a part of the patients, and scores them on those.
 """
 
 from __future__ import annotations
@@ -11,37 +12,41 @@ import json
 import math
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import augment
 import data
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its name everywhere)
+from augment import Example, augmented
 from safetensors.torch import save_file
 from torch import Tensor
+from validate import Validation
 
-from dicom_node.tools.unet import Engine, Predictor, UNet, cut, engine_for, normalised
+from dicom_node.tools.unet import Engine, UNet, engine_for, normalised
 
 HERE = Path(__file__).parent
 
 
-def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy and the Dice of both lungs over the batch."""
-    entropy = F.cross_entropy(logits, labels)
+def loss_of(logits: Tensor, labels: Tensor, dense: Tensor, dense_weight: float) -> Tensor:
+    """Cross-entropy, in which dense lung counts for more, and the Dice of both lungs."""
+    weight = 1.0 + (dense_weight - 1.0) * dense
+    entropy = (F.cross_entropy(logits, labels, reduction="none") * weight).mean()
     p = logits.softmax(dim=1)[:, 1:]
     t = F.one_hot(labels, 3).permute(0, 3, 1, 2)[:, 1:].to(p.dtype)
     overlap, sizes = (p * t).sum(dim=(0, 2, 3)), (p + t).sum(dim=(0, 2, 3))
     return entropy + (1 - (2 * overlap + 50) / (sizes + 50)).mean()
 
 
-def learning_rate(progress: float, config: dict) -> float:
+def learning_rate(progress: float, config: dict[str, Any]) -> float:
     """Up in a line, down in a cosine."""
-    warm = config["warmup"]
+    warm, highest = float(config["warmup"]), float(config["learning_rate"])
     if progress < warm:
-        return config["learning_rate"] * (0.04 + 0.96 * progress / warm)
+        return highest * (0.04 + 0.96 * progress / warm)
     falling = 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
-    return config["learning_rate"] * (0.002 + falling)
+    return highest * (0.002 + falling)
 
 
 @torch.no_grad()
@@ -53,41 +58,108 @@ def follow(mean: UNet, network: UNet, keep: float) -> None:
             a.copy_(b)
 
 
-class Validation:
-    """Slices of the volumes that may not be trained on, as they are and with disease painted."""
-
-    def __init__(self, slices: list[data.Slice], window: tuple[float, float], seed: int) -> None:
-        state = torch.get_rng_state()
-        torch.manual_seed(seed)
-        chosen = [s for s in slices if (s.labels > 0).any()][::8]
-        plain = [augment.sampled(s, s.hu, augment.grid_for(s, 1.0, 0.0)) for s in chosen]
-        self.labels = torch.stack([labels for _, labels in plain])
-        self.hu = torch.stack([cut(s.hu[None, None], s.box, window[0])[0] for s in chosen])
-        self.painted = torch.stack([augment.with_disease(h, t) for h, t in plain])[:, None]
-        self.dense = (self.painted[:, 0] > -300) & (self.hu[:, 0] < -500) & (self.labels > 0)
-        torch.set_rng_state(state)
-
-    def score(self, network: UNet, engine: Engine, window: tuple[float, float]) -> dict[str, float]:
-        predictor = Predictor(copy.deepcopy(network), engine, window)
-        plain = self._classes(predictor, self.hu)
-        painted = self._classes(predictor, self.painted)
-        found = (painted == self.labels)[self.dense].float().mean()
-        sides = {f"dice_{n}": self._dice(plain, k) for n, k in (("right", 1), ("left", 2))}
-        return {**sides, "painted_found": float(found)}
-
-    def _classes(self, predictor: Predictor, hu: Tensor) -> Tensor:
-        return torch.cat([predictor.logits(part).argmax(dim=1) for part in hu.split(8)])
-
-    def _dice(self, found: Tensor, k: int) -> float:
-        a, b = found == k, self.labels == k
-        return float(2 * (a & b).sum() / (a.sum() + b.sum()))
-
-
 def save(network: UNet, path: Path) -> None:
     """Half precision: the masks are the same, the file half as long."""
     kept = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
     state = {k: v.half().contiguous() for k, v in kept.items()}
     save_file(state, path, metadata={"format": "pt"})
+
+
+class Examples(torch.utils.data.IterableDataset[Example]):
+    """Augmented examples without end; each process of the loader has its own chance."""
+
+    def __init__(self, archives: list[data.Archive], config: dict[str, Any]) -> None:
+        self._archives, self._config = archives, config
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        p = self._config["probability"]
+        sampler = data.Sampler(self._archives, self._config["mix"], p["alone"])
+        while True:
+            example = augmented(sampler.draw(), p)
+            yield example.hu, example.labels, example.dense.float()
+
+
+def train(
+    config: dict[str, Any],
+    archives: list[data.Archive],
+    validation: Validation | None,
+    out: Path,
+    limit_s: float,
+    workers: int,
+) -> UNet:
+    """The running mean of the weights after all iterations, or when the time is over."""
+    torch.manual_seed(config["seed"])
+    engine = engine_for("auto", 0)
+    device = torch.device(engine.device)
+    network = UNet().to(device, memory_format=torch.channels_last)
+    mean = copy.deepcopy(network).eval()
+    step = torch.optim.AdamW(network.parameters(), weight_decay=config["weight_decay"])
+    loader = torch.utils.data.DataLoader(
+        Examples(archives, config), batch_size=config["batch"], num_workers=workers
+    )
+    began, losses, history = time.monotonic(), [], []
+    bf16 = engine.precision == "bf16" or device.type == "cuda"
+    for i, batch in enumerate(loader, start=1):
+        hu, labels, dense = (part.to(device, non_blocking=True) for part in batch)
+        x = normalised(hu, tuple(config["window_hu"]))
+        for group in step.param_groups:
+            group["lr"] = learning_rate(i / config["iterations"], config)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = network(x.contiguous(memory_format=torch.channels_last))
+        loss = loss_of(logits.float(), labels, dense, config["dense_weight"])
+        step.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        step.step()
+        follow(mean, network, min(config["ema"], i / (i + 10)))
+        losses.append(loss.item())
+        spent = time.monotonic() - began
+        if i % 20 == 0:
+            print(f"{i:5d} loss {np.mean(losses[-20:]):.4f} {spent:6.0f} s", flush=True)
+        over = i >= config["iterations"] or spent > limit_s
+        if i % config["check_every"] == 0 or over:
+            score = validation.score(mean, engine) if validation else {}
+            lately = float(np.mean(losses[-config["check_every"] :]))
+            history.append({"iteration": i, "loss": round(lately, 4), **score})
+            print(f"{i:5d} {score}", flush=True)
+            save(mean, out / "weights.safetensors")
+            facts = {"iterations": i, "seconds": round(spent), "device": engine.device}
+            facts |= {"volumes": [a.name for a in archives], "history": history}
+            facts |= {"slices": sum(len(a.hu) for a in archives), "config": config}
+            (out / "training.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+        if over:
+            return mean
+    raise AssertionError("the examples have no end")
+
+
+def cross_validated(
+    config: dict[str, Any], archives: list[data.Archive], folds: int, out: Path, workers: int
+) -> None:
+    """Each archive is scored by a network that saw none of its patient."""
+    engine: Engine = engine_for("auto", 0)
+    table: dict[str, dict[str, float]] = {}
+    for n in range(folds):
+        held = [a for a in archives if _fold_of(a.name, archives, folds) == n]
+        rest = [a for a in archives if a not in held]
+        print(f"fold {n + 1} of {folds}: without {', '.join(a.name for a in held)}", flush=True)
+        network = train(config, rest, None, out, float("inf"), workers)
+        window = (float(config["window_hu"][0]), float(config["window_hu"][1]))
+        table |= Validation(held, window).by_archive(network, engine)
+        facts = {"folds": folds, "iterations": config["iterations"], "archives": table}
+        (out / "folds.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+
+
+PATIENTS = {  # archives of one patient, or perhaps of one, are never on both sides
+    "acrin001-b": "acrin001-a",
+    "totalseg-abdomen": "totalseg-example",
+    "totalseg-cta-crop": "totalseg-example",
+    "tcga-slices-b": "tcga-slices-a",
+}
+
+
+def _fold_of(name: str, archives: list[data.Archive], folds: int) -> int:
+    patients = sorted({PATIENTS.get(a.name, a.name) for a in archives})
+    return patients.index(PATIENTS.get(name, name)) % folds
 
 
 def main() -> None:
@@ -97,64 +169,26 @@ def main() -> None:
     ask.add_argument("--out", type=Path, required=True)
     ask.add_argument("--config", type=Path, default=HERE / "config.toml")
     ask.add_argument("--threads", type=int, default=2)
+    ask.add_argument("--workers", type=int, default=0, help="processes that make examples")
     ask.add_argument("--minutes", type=float, default=1e9, help="stop then, with what is there")
+    ask.add_argument("--iterations", type=int, help="instead of those of the configuration")
+    ask.add_argument("--folds", type=int, help="cross-validation over all labelled patients")
     args = ask.parse_args()
     config = tomllib.loads(args.config.read_text("utf-8"))
+    if args.iterations:
+        config["iterations"] = args.iterations
     torch.set_num_threads(args.threads)
-    torch.manual_seed(config["seed"])
     args.out.mkdir(parents=True, exist_ok=True)
     names, held_back = data.split(args.manifest or args.data / "MANIFEST.toml")
-    slices = [s for n in names for s in data.load(args.data / "train" / n)]
-    unseen = [s for n in held_back for s in data.load(args.data / "train" / n)]
-    print(f"train: {len(slices)} slices of {names}\nvalidate: {held_back}", flush=True)
-    train(config, slices, unseen, args.out, args.minutes * 60, names)
-
-
-def train(
-    config: dict, slices: list, unseen: list, out: Path, limit_s: float, names: list[str]
-) -> None:
-    window = tuple(config["window_hu"])
-    engine = engine_for("auto", 0)
-    device = torch.device(engine.device)
-    network = UNet().to(device, memory_format=torch.channels_last)
-    mean = copy.deepcopy(network).eval()
-    step = torch.optim.AdamW(network.parameters(), weight_decay=config["weight_decay"])
-    sampler = data.Sampler(slices, config["mix"], config["seed"])
-    validation = Validation(unseen, window, config["seed"])
-    began, losses, history = time.monotonic(), [], []
-    bf16 = engine.precision == "bf16" or device.type == "cuda"
-    for i in range(1, config["iterations"] + 1):
-        progress = i / config["iterations"]
-        painting = progress > config["stage"]["disease_from"]
-        pairs = sampler.batch(config["batch"])
-        made = [augment.augmented(pair, config["probability"], painting) for pair in pairs]
-        x = normalised(torch.stack([m[0] for m in made])[:, None].to(device), window)
-        y = torch.stack([m[1] for m in made]).to(device)
-        for group in step.param_groups:
-            group["lr"] = learning_rate(progress, config)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = network(x.contiguous(memory_format=torch.channels_last))
-        loss = loss_of(logits.float(), y)
-        step.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
-        step.step()
-        follow(mean, network, min(config["ema"], i / (i + 10)))
-        losses.append(loss.item())
-        if i % 20 == 0:
-            spent = time.monotonic() - began
-            print(f"{i:5d} loss {np.mean(losses[-20:]):.4f} {spent:6.0f} s", flush=True)
-        over = time.monotonic() - began > limit_s
-        if i % config["check_every"] == 0 or i == config["iterations"] or over:
-            score = validation.score(mean, engine, window)
-            history.append({"iteration": i, **score})
-            print(f"{i:5d} {score}", flush=True)
-            save(mean, out / "weights.safetensors")
-            facts = {"iterations": i, "seconds": time.monotonic() - began, "volumes": names}
-            facts |= {"slices": len(slices), "history": history, "config": config}
-            (out / "training.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-        if over:
-            break
+    archives = [data.load(args.data / "train" / name) for name in names]
+    unseen = [data.load(args.data / "train" / name) for name in held_back]
+    if args.folds:
+        cross_validated(config, archives + unseen, args.folds, args.out, args.workers)
+        return
+    window = (float(config["window_hu"][0]), float(config["window_hu"][1]))
+    print(f"train: {names}\nvalidate: {held_back}", flush=True)
+    validation = Validation(unseen, window)
+    train(config, archives, validation, args.out, args.minutes * 60, args.workers)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Training (models/lung-unet/train) imports the same functions: what the network s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SIDE = 256  # rows and columns of the network's input
 CHANNELS = (16, 32, 64, 128, 256)
+CONTEXT_MM = 8.0  # so far below and above a slice are those that are shown beside it
+REACH_MM = 20.0  # a slice further away is no neighbour
 
 
 class Block(nn.Module):
@@ -52,13 +54,13 @@ class UNet(nn.Module):
     def __init__(self, channels: tuple[int, ...] = CHANNELS, outputs: int = 3) -> None:
         super().__init__()
         pairs = list(pairwise(channels))
-        self.stem = Block(1, channels[0])
+        self.stem = Block(3, channels[0])
         self.down = nn.ModuleList(Block(a, b) for a, b in pairs)
         self.up = nn.ModuleList(Block(a + b, a) for a, b in reversed(pairs))
         self.head = nn.Conv2d(channels[0], outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, H, W) from `normalised`, H and W multiples of 16 -> logits (B, outputs, H, W)."""
+        """(B, 3, H, W) from `normalised`, H and W multiples of 16 -> logits (B, outputs, H, W)."""
         x = self.stem(x)  #                                            (B,  16, 256, 256)
         across = [x]
         for block in self.down:  #                                     (B, 256,  16,  16) at last
@@ -79,7 +81,7 @@ def normalised(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:
 
 
 def cut(hu: Tensor, box: Box, air_hu: float) -> Tensor:
-    """Whole slices (B, 1, rows, columns) -> what the box shows of them, (B, 1, SIDE, SIDE).
+    """Whole slices (B, C, rows, columns) -> what the box shows of them, (B, C, SIDE, SIDE).
 
     A box may reach beyond the matrix: there is air. Shrinking averages, it does not skip pixels.
     """
@@ -91,6 +93,29 @@ def cut(hu: Tensor, box: Box, air_hu: float) -> Tensor:
     return F.interpolate(
         inside, size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
     )
+
+
+def neighbours(heights_mm: Sequence[float]) -> list[tuple[int, int, int]]:
+    """For each slice, what the network is shown: (a slice below, itself, a slice above).
+
+    heights_mm: strictly rising. Of the slices within REACH_MM that one whose distance is nearest to
+    CONTEXT_MM; at an end of the stack, and beside a gap, the slice itself.
+    """
+    return [
+        (_beside(heights_mm, i, -1), i, _beside(heights_mm, i, 1)) for i in range(len(heights_mm))
+    ]
+
+
+def _beside(heights_mm: Sequence[float], at: int, step: int) -> int:
+    best, off = at, float("inf")
+    i = at + step
+    while 0 <= i < len(heights_mm):
+        distance = abs(heights_mm[i] - heights_mm[at])
+        if distance > REACH_MM or abs(distance - CONTEXT_MM) >= off:
+            break
+        best, off = i, abs(distance - CONTEXT_MM)
+        i += step
+    return best
 
 
 def paste(logits: Tensor, box: Box, labels: Tensor) -> None:
@@ -163,26 +188,38 @@ class Predictor:
     def labels(
         self,
         voxels_zyx: NDArray[np.generic],
-        box: Box,
+        heights_mm: Sequence[float],
+        spacing_yx_mm: tuple[float, float],
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> NDArray[np.uint8]:
         """Classes of every voxel: uint8, shape of `voxels_zyx` (canonical axes, HU).
 
-        Memory beyond input and output is that of one batch of slices.
+        heights_mm: of each slice, strictly rising. Memory beyond input and output is that of one
+        batch of slices.
         """
         labels: NDArray[np.uint8] = np.zeros(voxels_zyx.shape, np.uint8)
+        beside = neighbours(heights_mm)
         for first, stop in self._batches(len(voxels_zyx)):
-            chosen = np.ascontiguousarray(voxels_zyx[first:stop], np.float32)
-            hu = torch.from_numpy(chosen)[:, None].to(self._device)
-            out = torch.zeros(chosen.shape, dtype=torch.uint8, device=self._device)
-            paste(self.logits(cut(hu, box, self.window_hu[0])), box, out)
-            labels[first:stop] = out.cpu().numpy()
+            shown, boxes = [], []
+            for below, at, above in beside[first:stop]:
+                box = body_box(voxels_zyx[at : at + 1], spacing_yx_mm)
+                chosen = np.ascontiguousarray(voxels_zyx[[below, at, above]], np.float32)
+                hu = torch.from_numpy(chosen)[None].to(self._device)
+                shown.append(cut(hu, box, self.window_hu[0]))
+                boxes.append(box)
+            logits = self.logits(torch.cat(shown))
+            for n, box in enumerate(boxes):
+                out = torch.zeros(
+                    (1, *voxels_zyx.shape[1:]), dtype=torch.uint8, device=self._device
+                )
+                paste(logits[n : n + 1], box, out)
+                labels[first + n] = out[0].cpu().numpy()
             progress(stop, len(voxels_zyx))
         return labels
 
     @torch.inference_mode()
     def logits(self, hu: Tensor) -> Tensor:
-        """(B, 1, SIDE, SIDE) in HU -> float32 logits (B, classes, SIDE, SIDE)."""
+        """(B, 3, SIDE, SIDE) in HU -> float32 logits (B, classes, SIDE, SIDE)."""
         x = normalised(hu, self.window_hu).contiguous(memory_format=torch.channels_last)
         bf16 = self.engine.precision == "bf16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bf16):
@@ -213,10 +250,10 @@ class LungSegmenter:
 
     def __call__(self, volume: Volume, progress: Callable[[int, int], None]) -> NDArray[np.uint8]:
         """0, RIGHT, LEFT for a volume in canonical axes, HU. Raises ToolError without memory."""
-        _, row_mm, column_mm = volume.spacing_zyx_mm
-        box = body_box(volume.voxels_zyx, (row_mm, column_mm))
+        slice_mm, row_mm, column_mm = volume.spacing_zyx_mm
+        heights = volume.heights_mm or tuple(i * slice_mm for i in range(len(volume.voxels_zyx)))
         try:
-            return self._predictor.labels(volume.voxels_zyx, box, progress)
+            return self._predictor.labels(volume.voxels_zyx, heights, (row_mm, column_mm), progress)
         except torch.OutOfMemoryError as full:
             raise ToolError(f"The memory of {self.engine.device} does not suffice.") from full
 
