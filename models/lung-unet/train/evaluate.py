@@ -11,14 +11,17 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import data
 import numpy as np
+from trials import TRIALS, filled
 
 from dicom_node.domain.errors import NodeError
 from dicom_node.domain.tool import ImageProcessingTool, ToolContext
-from dicom_node.domain.volume import AxisOrder, Volume, canonical
+from dicom_node.domain.volume import Volume, canonical
 from dicom_node.iod.image import read_headers, read_volume
 from dicom_node.tools.registry import build_tool, load_models
 
@@ -73,51 +76,25 @@ def scored(tool: ImageProcessingTool, volume: Volume, truth: np.ndarray) -> dict
     return result
 
 
-def painted(volume: Volume, truth: np.ndarray, kind: str) -> tuple[Volume, np.ndarray]:
-    """Disease of other shapes than the training paints: a level (left), a ball (right)."""
+def recalls(
+    tool: ImageProcessingTool, volume: Volume, truth: np.ndarray, chosen: Sequence[str]
+) -> dict[str, float]:
+    """Share of the voxels of each trial disease that is found on its side, by trial and side."""
     turned, order = canonical(volume)
     lungs = order.apply(truth)
-    if kind == "level":
-        lung = lungs == 1
-        where = lung & (np.arange(lung.shape[1])[None, :, None] > _rows_60(lung))
-    else:
-        lung = lungs == 2
-        where = lung & _ball(lung, turned.spacing_zyx_mm)
-    voxels = turned.voxels_zyx.astype(np.float32)
-    noise = np.random.default_rng(7).normal(35, 18, int(where.sum()))
-    voxels[where] = noise
-    return _back(volume, order, voxels), order.undo(where)
-
-
-def _rows_60(lung: np.ndarray) -> int:
-    rows = np.count_nonzero(lung, axis=(0, 2)).cumsum()
-    return int(np.searchsorted(rows, 0.6 * rows[-1]))
-
-
-def _ball(lung: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """30 mm around the most lateral right voxel of the slice with the most lung."""
-    z = int(np.count_nonzero(lung, axis=(1, 2)).argmax())
-    y, x = np.nonzero(lung[z])
-    at = (z, int(y[x.argmin()]), int(x.min()))
-    axes = np.ogrid[tuple(slice(0, n) for n in lung.shape)]
-    squares = [((a - c) * s) ** 2 for a, c, s in zip(axes, at, spacing, strict=True)]
-    return squares[0] + squares[1] + squares[2] < 30.0**2
-
-
-def _back(volume: Volume, order: AxisOrder, voxels: np.ndarray) -> Volume:
-    return Volume(
-        voxels_zyx=np.ascontiguousarray(order.undo(voxels)),
-        affine_lps_mm=volume.affine_lps_mm,
-        instance_uids=volume.instance_uids,
-    )
-
-
-def recall(tool: ImageProcessingTool, volume: Volume, truth: np.ndarray, kind: str) -> float:
-    """Share of the painted voxels that are found on the right side."""
-    sick, where = painted(volume, truth, kind)
-    labels = tool.process(sick, ToolContext())[0].labels_zyx
-    segment = 2 if kind == "level" else 1
-    return round(float((labels[where] == segment).mean()), 3)
+    found = {}
+    for trial in chosen:
+        for side, (segment, value) in SIDES.items():
+            where = TRIALS[trial](lungs == value, turned.spacing_zyx_mm)
+            if not where.any():
+                continue
+            texture = "grain" if side == "right" else "stripes"
+            voxels = filled(turned.voxels_zyx.astype(np.float32), where, texture)
+            sick = replace(volume, voxels_zyx=np.ascontiguousarray(order.undo(voxels)))
+            labels = tool.process(sick, ToolContext())[0].labels_zyx
+            hit = labels[np.asarray(order.undo(where))] == segment
+            found[f"{trial} {side}"] = round(float(hit.mean()), 3)
+    return found
 
 
 def false_lung(tool: ImageProcessingTool, folder: Path) -> dict[str, object]:
@@ -157,7 +134,7 @@ def main() -> None:
         row = scored(tool, volume, truth)
         row["label"] = label.split(".")[-2]
         if not args.quick:
-            row |= {f"painted_{k}": recall(tool, volume, truth, k) for k in ("level", "ball")}
+            row["painted"] = recalls(tool, volume, truth, sorted(TRIALS))
         report["test"][name] = row
         print(name, row, flush=True)
     for name in () if args.quick else WITHOUT_LUNG:
