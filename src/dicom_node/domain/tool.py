@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dicom_node.domain.policy import InputPolicy
 from dicom_node.domain.volume import Volume
@@ -72,14 +72,16 @@ class SegmentationResult:
 
     labels_zyx: uint8, the shape of the Volume that the tool was given, 0 = background, else
         Segment.number. All zero is a readable result: nothing was found.
-    notes: sentences for the reader (doubts, what was ignored); written into the object. warnings:
-        about the input, by the node; written into the object and each segment's description.
+    notes: sentences for the reader (what was ignored); written into the object. doubts: why the
+        result may be wrong. warnings: about the input, and the doubts, by the node; written into
+        the object and each segment's description.
     """
 
     labels_zyx: NDArray[np.uint8]
     segments: tuple[Segment, ...]
     measurements: tuple[Measurement, ...] = ()
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     kind: str = "segmentation"
 
@@ -104,11 +106,14 @@ class ToolContext:
     """What a running tool may know and use.
 
     header: attributes of the first instance (keyword -> value), for reading only.
-    progress: called with (done, total), both in slices.
+    progress: called with (done, total), both in slices. memory: what the tool has kept of this
+    Series while it arrived (see WorksAhead), or None. stop: whether to leave off working ahead.
     """
 
     header: Mapping[str, object] = field(default_factory=dict)
     progress: Callable[[int, int], None] = lambda _done, _total: None
+    memory: MutableMapping[tuple[str, ...], object] | None = None
+    stop: Callable[[], bool] = lambda: False
 
 
 class ImageProcessingTool(Protocol):
@@ -131,3 +136,15 @@ class ImageProcessingTool(Protocol):
 
     def process(self, volume: Volume, context: ToolContext) -> Sequence[ProcessingResult]:
         """Read the voxels, give results on the same grid. Raises ToolError for its own failures."""
+
+
+@runtime_checkable
+class WorksAhead(Protocol):
+    """A tool that judges slices one by one can begin while the Series still arrives."""
+
+    def ahead(self, volume: Volume, context: ToolContext) -> None:
+        """Work on the slices that are there, and leave in `context.memory` what `process` can use.
+
+        What `process` gives must be the same, to the bit, with and without that memory. Returns
+        when there is nothing to do, or when `context.stop()`, asked between slices, says so.
+        """

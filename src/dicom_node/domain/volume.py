@@ -24,6 +24,8 @@ class Volume:
     heights_mm: of each slice above slice 0, along the normal, where they are unevenly spaced; the
         affine is then right for the first and the last of them. Empty: they are even.
     depth_known: whether the extent of the slices is known; the affine has 1 mm where it is not.
+    slice_keys: of each slice, what no slice with other values or of another geometry has, such as
+        the digest of its file; or none.
     """
 
     voxels_zyx: NDArray[np.generic]
@@ -31,6 +33,7 @@ class Volume:
     instance_uids: tuple[str, ...] = ()
     heights_mm: tuple[float, ...] = ()
     depth_known: bool = True
+    slice_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.voxels_zyx.ndim != 3:
@@ -41,6 +44,8 @@ class Volume:
             raise ValueError("one SOP Instance UID a slice, or none")
         if self.heights_mm and len(self.heights_mm) != self.voxels_zyx.shape[0]:
             raise ValueError("one height a slice, or none")
+        if self.slice_keys and len(self.slice_keys) != self.voxels_zyx.shape[0]:
+            raise ValueError("one key a slice, or none")
 
     @property
     def spacing_zyx_mm(self) -> tuple[float, float, float]:
@@ -120,7 +125,7 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
 
     Each axis goes to the patient axis that it is nearest to (oblique stacks stay oblique); only
     views are made. So the patient's right is at low column index, prone and feet-first too. The
-    SOP Instance UIDs and the heights are kept only where axis 0 is still the slice axis.
+    SOP Instance UIDs, heights and keys are kept only where axis 0 is still the slice axis.
     """
     directions = volume.affine_lps_mm[:3, :3] / np.linalg.norm(
         volume.affine_lps_mm[:3, :3], axis=0
@@ -137,8 +142,9 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
             affine[:, axis] *= -1
     kept = permutation[0] == 0
     uids, heights = (volume.instance_uids, volume.heights_mm) if kept else ((), ())
+    keys = volume.slice_keys if kept else ()
     if flips[0]:
-        uids = uids[::-1]
+        uids, keys = uids[::-1], keys[::-1]
         heights = tuple(heights[-1] - height for height in heights[::-1])
     turned = Volume(
         voxels_zyx=order.apply(volume.voxels_zyx),
@@ -146,6 +152,7 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
         instance_uids=uids,
         heights_mm=heights,
         depth_known=volume.depth_known,
+        slice_keys=keys,
     )
     return turned, order
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,15 +18,23 @@ from dicom_node.domain.tool import (
     ToolContext,
 )
 from dicom_node.domain.volume import Volume, canonical
-from dicom_node.tools import lungs
+from dicom_node.tools import guard, lungs
 from dicom_node.tools.manifest import ModelManifest, applicable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Segmenter = Callable[[Volume, Callable[[int, int], None]], "NDArray[np.uint8]"]
-"""Voxels in canonical axes -> 0, lungs.RIGHT, lungs.LEFT, same shape; calls progress(done, total)
-in slices."""
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Segmented:
+    """labels_zyx: uint8, 0, lungs.RIGHT, lungs.LEFT. unsure: see guard.doubts; None: not known."""
+
+    labels_zyx: NDArray[np.uint8]
+    unsure: NDArray[np.float64] | None = None
+
+
+Segmenter = Callable[[Volume, ToolContext], Segmented]
+"""Finds the lungs in a volume in canonical axes, HU."""
 
 
 class LungTool:
@@ -68,10 +77,10 @@ class LungTool:
         """Both lungs on the grid of `volume`, which holds HU in any orientation."""
         turned, order = canonical(volume)
         if volume.voxels_zyx.size:
-            found = self._segmenter(turned, context.progress)
+            found = self._segmenter(turned, context)
         else:
-            found = np.zeros(turned.voxels_zyx.shape, np.uint8)
-        labels = lungs.cleaned(found, turned)
+            found = Segmented(labels_zyx=np.zeros(turned.voxels_zyx.shape, np.uint8))
+        labels, unsure = lungs.cleaned(found.labels_zyx, turned), found.unsure
         del found
         as_given = np.ascontiguousarray(order.undo(labels), np.uint8)
         result = SegmentationResult(
@@ -79,5 +88,32 @@ class LungTool:
             segments=self._manifest.segments,
             measurements=lungs.measured(as_given, volume),
             notes=lungs.remarks(labels),
+            doubts=guard.doubts(labels, turned, unsure),
         )
         return (result,)
+
+
+class AheadSegmenter(Protocol):
+    """A segmenter that judges slices one by one."""
+
+    def __call__(self, volume: Volume, context: ToolContext) -> Segmented:
+        """As any segmenter."""
+
+    def ahead(self, volume: Volume, context: ToolContext) -> None:
+        """As domain.tool.WorksAhead, in canonical axes."""
+
+
+class SliceWiseLungTool(LungTool):
+    """A lung tool that can begin while the Series still arrives."""
+
+    def __init__(
+        self, *, manifest: ModelManifest, segmenter: AheadSegmenter, digest: str, engine: str
+    ) -> None:
+        super().__init__(manifest=manifest, segmenter=segmenter, digest=digest, engine=engine)
+        self._ahead = segmenter.ahead
+
+    def ahead(self, volume: Volume, context: ToolContext) -> None:
+        """As domain.tool.WorksAhead; planes that are not axial are waited for."""
+        turned, order = canonical(volume)
+        if order.permutation[0] == 0:
+            self._ahead(turned, context)

@@ -12,7 +12,7 @@ from pathlib import Path
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.tools import lungs
-from dicom_node.tools.lung_tool import LungTool
+from dicom_node.tools.lung_tool import LungTool, SliceWiseLungTool
 from dicom_node.tools.manifest import FILE_NAME, ModelManifest, applicable, read_manifest
 
 __all__ = ["ModelManifest", "applicable", "build_tool", "check_model", "load_models"]
@@ -80,7 +80,7 @@ def _unet(manifest: ModelManifest, device: str, threads: int) -> ImageProcessing
     segmenter = unet.lung_segmenter(
         _weights(manifest), device=device, threads=threads, window_hu=manifest.window_hu
     )
-    return LungTool(
+    return SliceWiseLungTool(
         manifest=manifest,
         segmenter=segmenter,
         digest=str(manifest.sha256),

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
+from dicom_node.domain.tool import ToolContext
 from dicom_node.tools.body import BODY_HU, body_of, coarse_steps
+from dicom_node.tools.lung_tool import Segmented
 from dicom_node.tools.lungs import LEFT, RIGHT
 
 if TYPE_CHECKING:
@@ -25,8 +27,13 @@ _TWO = 0.15  # two lungs are at least so alike in size
 _EROSIONS_MM = (3.0, 6.0, 10.0, 15.0)  # until the sides come apart
 
 
-def segment(volume: Volume, progress: Callable[[int, int], None]) -> NDArray[np.uint8]:
+def segment(volume: Volume, context: ToolContext) -> Segmented:
     """0, RIGHT, LEFT for a volume in canonical axes, HU."""
+    return Segmented(labels_zyx=labels_of(volume, context.progress))
+
+
+def labels_of(volume: Volume, progress: Callable[[int, int], None]) -> NDArray[np.uint8]:
+    """The same as an array: uint8 [slice, row, column]."""
     inside = np.zeros(volume.voxels_zyx.shape, np.uint8)
     _, row_mm, column_mm = volume.spacing_zyx_mm
     steps = coarse_steps((row_mm, column_mm))

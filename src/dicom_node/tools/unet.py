@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dicom_node.domain.errors import ToolError
+from dicom_node.domain.tool import ToolContext
 from dicom_node.tools.body import Box, body_box
+from dicom_node.tools.lung_tool import Segmented
+from dicom_node.tools.slices import FoundSlice, Shown, Triple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +31,7 @@ if TYPE_CHECKING:
 
 SIDE = 256  # rows and columns of the network's input
 CHANNELS = (16, 32, 64, 128, 256)
-CONTEXT_MM = 8.0  # so far below and above a slice are those that are shown beside it
-REACH_MM = 20.0  # a slice further away is no neighbour
+TWO_MINDS = 1.1  # difference of the logits below which the best class is not 3 times as likely
 
 
 class Block(nn.Module):
@@ -95,29 +97,6 @@ def cut(hu: Tensor, box: Box, air_hu: float) -> Tensor:
     )
 
 
-def neighbours(heights_mm: Sequence[float]) -> list[tuple[int, int, int]]:
-    """For each slice, what the network is shown: (a slice below, itself, a slice above).
-
-    heights_mm: strictly rising. Of the slices within REACH_MM that one whose distance is nearest to
-    CONTEXT_MM; at an end of the stack, and beside a gap, the slice itself.
-    """
-    return [
-        (_beside(heights_mm, i, -1), i, _beside(heights_mm, i, 1)) for i in range(len(heights_mm))
-    ]
-
-
-def _beside(heights_mm: Sequence[float], at: int, step: int) -> int:
-    best, off = at, float("inf")
-    i = at + step
-    while 0 <= i < len(heights_mm):
-        distance = abs(heights_mm[i] - heights_mm[at])
-        if distance > REACH_MM or abs(distance - CONTEXT_MM) >= off:
-            break
-        best, off = i, abs(distance - CONTEXT_MM)
-        i += step
-    return best
-
-
 def paste(logits: Tensor, box: Box, labels: Tensor) -> None:
     """Write the classes of `logits` (B, classes, SIDE, SIDE) into `labels` (B, rows, columns).
 
@@ -147,7 +126,7 @@ class Engine:
 
     device: str
     precision: str
-    batch: int = 4
+    batch: int = 1  # more gain nothing on a CPU: the activations leave the cache
     threads: int = 0
 
     @property
@@ -184,38 +163,56 @@ class Predictor:
         self._network = fused(network.eval()).to(self._device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @torch.inference_mode()
-    def labels(
+    def found(
         self,
-        voxels_zyx: NDArray[np.generic],
-        heights_mm: Sequence[float],
-        spacing_yx_mm: tuple[float, float],
+        shown: Shown,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
-    ) -> NDArray[np.uint8]:
-        """Classes of every voxel: uint8, shape of `voxels_zyx` (canonical axes, HU).
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Classes of every voxel, uint8 [slice, row, column]; and how unsure each slice is.
 
-        heights_mm: of each slice, strictly rising. Memory beyond input and output is that of one
-        batch of slices.
+        That is the number of pixels in two minds against those of a class but 0.
+
+        What `shown.memory` knows is not worked out again. Memory beyond input and output is that of
+        one batch of slices.
         """
-        labels: NDArray[np.uint8] = np.zeros(voxels_zyx.shape, np.uint8)
-        beside = neighbours(heights_mm)
-        for first, stop in self._batches(len(voxels_zyx)):
-            shown, boxes = [], []
-            for below, at, above in beside[first:stop]:
-                box = body_box(voxels_zyx[at : at + 1], spacing_yx_mm)
-                chosen = np.ascontiguousarray(voxels_zyx[[below, at, above]], np.float32)
-                hu = torch.from_numpy(chosen)[None].to(self._device)
-                shown.append(cut(hu, box, self.window_hu[0]))
-                boxes.append(box)
-            logits = self.logits(torch.cat(shown))
-            for n, box in enumerate(boxes):
-                out = torch.zeros(
-                    (1, *voxels_zyx.shape[1:]), dtype=torch.uint8, device=self._device
-                )
-                paste(logits[n : n + 1], box, out)
-                labels[first + n] = out[0].cpu().numpy()
-            progress(stop, len(voxels_zyx))
-        return labels
+        labels: NDArray[np.uint8] = np.zeros(shown.voxels_zyx.shape, np.uint8)
+        unsure = np.zeros(len(labels))
+        missing = []
+        for n, triple in enumerate(shown.beside):
+            known = shown.remembered(triple)
+            if known is None:
+                missing.append(triple)
+            else:
+                labels[n], unsure[n] = known.labels(), known.unsure
+        done = len(labels) - len(missing)
+        for chosen in self._batches(missing):
+            for (_, at, _), one in zip(chosen, self.slices(shown, chosen), strict=True):
+                labels[at], unsure[at] = one.labels(), one.unsure
+            done += len(chosen)
+            progress(done, len(labels))
+        return labels, unsure
+
+    @torch.inference_mode()
+    def slices(self, shown: Shown, chosen: Sequence[Triple]) -> list[FoundSlice]:
+        """What is found in the middle slice of each of at most `engine.batch` triples.
+
+        The network always works on a whole batch, so that company does not change an answer.
+        """
+        boxes = [body_box(shown.voxels_zyx[[at]], shown.spacing_yx_mm) for _, at, _ in chosen]
+        inputs = torch.zeros((self.engine.batch, 3, SIDE, SIDE), device=self._device)
+        for n, (triple, box) in enumerate(zip(chosen, boxes, strict=True)):
+            planes = np.stack([np.asarray(shown.voxels_zyx[i], np.float32) for i in triple])
+            hu = torch.from_numpy(planes)[None].to(self._device)
+            inputs[n] = cut(hu, box, self.window_hu[0])[0]
+        logits = self.logits(inputs)
+        made = []
+        for n, box in enumerate(boxes):
+            plane = torch.zeros(
+                (1, *shown.voxels_zyx.shape[1:]), dtype=torch.uint8, device=self._device
+            )
+            paste(logits[n : n + 1], box, plane)
+            made.append(FoundSlice.of(plane[0].cpu().numpy(), _unsure(logits[n])))
+        return made
 
     @torch.inference_mode()
     def logits(self, hu: Tensor) -> Tensor:
@@ -226,9 +223,17 @@ class Predictor:
             logits: Tensor = self._network(x)
         return logits.float()
 
-    def _batches(self, slices: int) -> Iterator[tuple[int, int]]:
-        for first in range(0, slices, self.engine.batch):
-            yield first, min(first + self.engine.batch, slices)
+    def _batches(self, triples: Sequence[Triple]) -> Iterator[Sequence[Triple]]:
+        for first in range(0, len(triples), self.engine.batch):
+            yield triples[first : first + self.engine.batch]
+
+
+def _unsure(logits: Tensor) -> float:
+    """Pixels whose best class is not three times as likely as the next, against those of lung."""
+    best, next_best = logits.topk(2, dim=0).values
+    doubtful = int((best - next_best < TWO_MINDS).sum())
+    lung = int((logits.argmax(dim=0) > 0).sum())
+    return doubtful / max(lung, 1)
 
 
 def fused(network: UNet) -> UNet:
@@ -248,14 +253,37 @@ class LungSegmenter:
         self._predictor = predictor
         self.engine = predictor.engine
 
-    def __call__(self, volume: Volume, progress: Callable[[int, int], None]) -> NDArray[np.uint8]:
+    def __call__(self, volume: Volume, context: ToolContext) -> Segmented:
         """0, RIGHT, LEFT for a volume in canonical axes, HU. Raises ToolError without memory."""
-        slice_mm, row_mm, column_mm = volume.spacing_zyx_mm
-        heights = volume.heights_mm or tuple(i * slice_mm for i in range(len(volume.voxels_zyx)))
         try:
-            return self._predictor.labels(volume.voxels_zyx, heights, (row_mm, column_mm), progress)
+            labels, unsure = self._predictor.found(_shown(volume, context), context.progress)
         except torch.OutOfMemoryError as full:
             raise ToolError(f"The memory of {self.engine.device} does not suffice.") from full
+        return Segmented(labels_zyx=labels, unsure=unsure)
+
+    def ahead(self, volume: Volume, context: ToolContext) -> None:
+        """Remember what is found in slices whose neighbours have arrived, until told to stop."""
+        if context.memory is None or not volume.slice_keys:
+            return
+        shown = _shown(volume, context)
+        for triple in shown.settled():
+            if context.stop():
+                return
+            if shown.remembered(triple) is None:
+                (one,) = self._predictor.slices(shown, [triple])
+                context.memory[shown.key(triple)] = one
+
+
+def _shown(volume: Volume, context: ToolContext) -> Shown:
+    slice_mm, row_mm, column_mm = volume.spacing_zyx_mm
+    heights = volume.heights_mm or tuple(i * slice_mm for i in range(len(volume.voxels_zyx)))
+    return Shown(
+        voxels_zyx=volume.voxels_zyx,
+        heights_mm=heights,
+        spacing_yx_mm=(row_mm, column_mm),
+        keys=volume.slice_keys,
+        memory=context.memory,
+    )
 
 
 def lung_segmenter(
