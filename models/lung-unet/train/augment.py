@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its name everywhere)
 from data import Stack
 from disease import Scene, with_disease, with_gas
+from mend import IGNORED
 from noise import blurred, chance, field, log_uniform, uniform
 from torch import Tensor
 
@@ -22,11 +23,11 @@ AIR = -1024.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """hu (3, SIDE, SIDE); labels, dense (SIDE, SIDE): dense is lung that disease made opaque."""
+    """hu (3, SIDE, SIDE); labels, weight (SIDE, SIDE): how much a pixel counts."""
 
     hu: Tensor
     labels: Tensor
-    dense: Tensor
+    weight: Tensor
 
 
 def grid_for(this: Stack, scale: float, gentle: float, onto: tuple[float, float]) -> Tensor:
@@ -51,15 +52,14 @@ def grid_for(this: Stack, scale: float, gentle: float, onto: tuple[float, float]
 
 
 def sampled(this: Stack, grid: Tensor, scale: float = 1.0) -> Scene:
-    """The stack as the network is shown it."""
+    """The stack as the network is shown it; labels may be mend.IGNORED."""
     right, left = (this.labels == 1).float(), (this.labels == 2).float()
-    planes = torch.cat((this.hu - AIR, right, left))
+    planes = torch.cat((this.hu - AIR, right, left, (this.labels == IGNORED).float()))
     out = F.grid_sample(planes[None], grid, mode="bilinear", align_corners=False)[0]
-    labels = (out[3:6] > 0.5).long() + 2 * (out[6:] > 0.5).long()
+    labels = (out[3:6] > 0.5).long() + 2 * (out[6:9] > 0.5).long()
+    labels = torch.where(out[9:] > 0.25, IGNORED, labels)
     mm = (this.box.bottom - this.box.top) * this.spacing_yx_mm[0] * scale / SIDE
-    return Scene(
-        hu=out[:3] + AIR, labels=labels.clamp(0, 2), pixel_mm=mm, heights_mm=this.heights_mm
-    )
+    return Scene(hu=out[:3] + AIR, labels=labels, pixel_mm=mm, heights_mm=this.heights_mm)
 
 
 def plain(this: Stack) -> Scene:
@@ -67,9 +67,11 @@ def plain(this: Stack) -> Scene:
     return sampled(this, grid_for(this, 1.0, 0.0, (0.0, 0.0)))
 
 
-def augmented(this: Stack, p: dict[str, float]) -> Example:
+def augmented(this: Stack, p: dict[str, float], dense_weight: float) -> Example:
     """One training example."""
     scene = _seen(this, p)
+    scored = scene.labels[1] != IGNORED
+    scene = replace(scene, labels=torch.where(scene.labels == IGNORED, 0, scene.labels))
     has_lung = bool((scene.labels[1] > 0).any())
     dense = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     if has_lung and chance(p["disease"]):
@@ -79,7 +81,8 @@ def augmented(this: Stack, p: dict[str, float]) -> Example:
     if chance(p["gas_with_lung"] if has_lung else p["gas_without_lung"]):
         scene = replace(scene, hu=with_gas(scene))
     hu, labels = field_of_view(scanner(scene.hu, p), scene.labels[1], p)
-    return Example(hu=hu, labels=labels, dense=dense & (labels > 0))
+    weight = scored * (1.0 + (dense_weight - 1.0) * (dense & (labels > 0)))
+    return Example(hu=hu, labels=labels, weight=weight)
 
 
 def _seen(this: Stack, p: dict[str, float]) -> Scene:

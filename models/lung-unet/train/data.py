@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mend import mended
 from noise import chance, uniform
 from torch import Tensor
 
 from dicom_node.tools.body import Box, body_box
 
 FREE = re.compile(r"^(CC BY \d|CC0|MIT|Apache)")
+MENDED = Path(__file__).parent / "mend.toml"
 RIGHT, LEFT = 1, 2  # as in model.toml; the archives have 1 = left, 2 = right
 
 
@@ -23,6 +25,7 @@ RIGHT, LEFT = 1, 2  # as in model.toml; the archives have 1 = left, 2 = right
 class Archive:
     """One archive, canonical axes: hu float32, labels uint8 (slices, rows, columns).
 
+    labels: 0, RIGHT, LEFT, or mend.IGNORED.
     single: its slices are of many patients, in no order. boxes: of each slice.
     """
 
@@ -34,7 +37,7 @@ class Archive:
     single: bool
 
     def has_lung(self) -> list[bool]:
-        return [bool(plane.any()) for plane in self.labels]
+        return [bool(((plane == RIGHT) | (plane == LEFT)).any()) for plane in self.labels]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,7 @@ def load(folder: Path) -> Archive:
     hu = np.load(folder / "hu.npy")
     stored = np.load(folder / "mask.npy")
     labels = np.select([stored == 2, stored == 1], [RIGHT, LEFT], 0).astype(np.uint8)
+    labels = mended(folder.name, labels, MENDED)
     z, y, x = (float(mm) for mm in meta["spacing_zyx"])
     return Archive(
         name=folder.name,

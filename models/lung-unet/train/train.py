@@ -30,12 +30,12 @@ from dicom_node.tools.unet import Engine, UNet, engine_for, normalised
 HERE = Path(__file__).parent
 
 
-def loss_of(logits: Tensor, labels: Tensor, dense: Tensor, dense_weight: float) -> Tensor:
-    """Cross-entropy, in which dense lung counts for more, and the Dice of both lungs."""
-    weight = 1.0 + (dense_weight - 1.0) * dense
+def loss_of(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Weighted cross-entropy, and the Dice of both lungs over what counts at all."""
     entropy = (F.cross_entropy(logits, labels, reduction="none") * weight).mean()
-    p = logits.softmax(dim=1)[:, 1:]
-    t = F.one_hot(labels, 3).permute(0, 3, 1, 2)[:, 1:].to(p.dtype)
+    counts = (weight > 0)[:, None]
+    p = logits.softmax(dim=1)[:, 1:] * counts
+    t = F.one_hot(labels, 3).permute(0, 3, 1, 2)[:, 1:] * counts
     overlap, sizes = (p * t).sum(dim=(0, 2, 3)), (p + t).sum(dim=(0, 2, 3))
     return entropy + (1 - (2 * overlap + 50) / (sizes + 50)).mean()
 
@@ -75,8 +75,8 @@ class Examples(torch.utils.data.IterableDataset[Example]):
         p = self._config["probability"]
         sampler = data.Sampler(self._archives, self._config["mix"], p["alone"])
         while True:
-            example = augmented(sampler.draw(), p)
-            yield example.hu, example.labels, example.dense.float()
+            example = augmented(sampler.draw(), p, self._config["dense_weight"])
+            yield example.hu, example.labels, example.weight
 
 
 def train(
@@ -100,13 +100,13 @@ def train(
     began, losses, history = time.monotonic(), [], []
     bf16 = engine.precision == "bf16" or device.type == "cuda"
     for i, batch in enumerate(loader, start=1):
-        hu, labels, dense = (part.to(device, non_blocking=True) for part in batch)
+        hu, labels, weight = (part.to(device, non_blocking=True) for part in batch)
         x = normalised(hu, tuple(config["window_hu"]))
         for group in step.param_groups:
             group["lr"] = learning_rate(i / config["iterations"], config)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = network(x.contiguous(memory_format=torch.channels_last))
-        loss = loss_of(logits.float(), labels, dense, config["dense_weight"])
+        loss = loss_of(logits.float(), labels, weight)
         step.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)

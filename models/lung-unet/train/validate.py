@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from augment import plain
 from data import LEFT, RIGHT, Archive, stack_at
+from mend import IGNORED
 from torch import Tensor
 from trials import TRIALS, filled
 
@@ -25,7 +26,9 @@ class Validation:
         self._plain: dict[str, tuple[Tensor, Tensor]] = {}
         self._painted: dict[str, tuple[Tensor, Tensor]] = {}
         for archive in archives:
-            self._plain[archive.name] = _chosen(archive, archive.labels > 0)
+            self._plain[archive.name] = _chosen(
+                archive, (archive.labels == RIGHT) | (archive.labels == LEFT)
+            )
         whole = [a for a in archives if not a.single and sum(a.has_lung()) > 40]
         for trial in TRIALS:
             made = [_sick(archive, trial, side) for archive in whole for side in (RIGHT, LEFT)]
@@ -60,7 +63,7 @@ class Validation:
     def _counts(self, predictor: Predictor, name: str) -> np.ndarray:
         """(2, 3): overlap, found, true pixels of each side."""
         hu, labels = self._plain[name]
-        found = _classes(predictor, hu)
+        found = _classes(predictor, hu).masked_fill(labels == IGNORED, 0)
         return np.array(
             [
                 [
