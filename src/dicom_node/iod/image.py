@@ -6,9 +6,8 @@ units of such a CT are those of its rescale, as with MONOCHROME2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,12 +49,14 @@ def read_volume(
     tolerate: Collection[Fault] = frozenset(),
     threads: int = 2,
     max_bytes: int = MAX_VOLUME_BYTES,
+    planes: Mapping[Path, NDArray[np.generic]] | None = None,
 ) -> Volume:
     """Stack the slices of one Series, in patient coordinates, whatever the order of the files.
 
     Values are int16 where every rescale is integral and fits, else float32; Hounsfield units where
     Modality is CT or unsaid, and then nothing is below AIR_HU: what lies outside the scan circle
     (Pixel Padding Value, or stored values far below air) is air. tolerate: see geometry.stack.
+    planes: what `read_plane` gave of some of the files; they are not decoded again.
     Raises NotDicom, PixelsUndecodable, or NotAVolume, each with the reason.
     """
     pictures = _in_parallel(find_picture, paths, threads)
@@ -66,9 +67,9 @@ def read_volume(
     if shape[0] * shape[1] * shape[2] * 4 > max_bytes:
         raise NotAVolume(f"{shape[0]} x {shape[1]} x {shape[2]} voxels are more than is allowed")
     try:
-        voxels = _voxels(pictures, shape, np.dtype(np.int16), threads)
+        voxels = _voxels(pictures, shape, np.dtype(np.int16), threads, planes or {})
     except _DoesNotFit:
-        voxels = _voxels(pictures, shape, np.dtype(np.float32), threads)
+        voxels = _voxels(pictures, shape, np.dtype(np.float32), threads, planes or {})
     uids = tuple(str(p.attributes.get("SOPInstanceUID", "")) for p in pictures)
     uneven = judged.has(Fault.UNEVEN, Fault.HOLE)
     return Volume(
@@ -78,6 +79,23 @@ def read_volume(
         heights_mm=judged.positions_mm if uneven else (),
         depth_known=len(judged.planes) > 1 or judged.planes[0].thickness_mm > 0,
     )
+
+
+def read_plane(path: Path) -> NDArray[np.generic]:
+    """One image as it will be in a Volume: int16, or float32 where its rescale needs it.
+
+    Raises NotDicom, PixelsUndecodable, or NotAVolume.
+    """
+    picture = find_picture(path)
+    _refuse_what_is_no_slice(picture)
+    integers = np.empty(picture.shape, np.int16)
+    try:
+        _fill_integers(picture, integers)
+    except _DoesNotFit:
+        floats = np.empty(picture.shape, np.float32)
+        _fill_floats(picture, floats)
+        return floats
+    return integers
 
 
 def values_of(volume: Volume) -> Values:
@@ -142,21 +160,25 @@ def _voxels(
     shape: tuple[int, int, int],
     dtype: np.dtype[np.generic],
     threads: int,
+    planes: Mapping[Path, NDArray[np.generic]],
 ) -> NDArray[np.generic]:
     """All slices. Raises _DoesNotFit where int16 cannot hold them."""
     voxels = np.empty(shape, dtype)
-    fill = _fill_integers if dtype == np.int16 else _fill_floats
-    _in_parallel(partial(_fill, fill, voxels, pictures), range(len(pictures)), threads)
+
+    def fill(index: int) -> None:
+        picture = pictures[index]
+        known = planes.get(picture.path)
+        if known is not None:
+            if known.dtype != np.int16 and dtype == np.int16:
+                raise _DoesNotFit
+            voxels[index] = known
+        elif dtype == np.int16:
+            _fill_integers(picture, voxels[index])
+        else:
+            _fill_floats(picture, voxels[index])
+
+    _in_parallel(fill, range(len(pictures)), threads)
     return voxels
-
-
-def _fill(
-    fill: Callable[[Picture, NDArray[Any]], None],
-    voxels: NDArray[np.generic],
-    pictures: Sequence[Picture],
-    index: int,
-) -> None:
-    fill(pictures[index], voxels[index])
 
 
 def _fill_integers(picture: Picture, out: NDArray[np.int16]) -> None:
