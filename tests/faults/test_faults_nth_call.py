@@ -37,6 +37,7 @@ from dicom_node.node.performer import builder
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.serve import reconcile
 from dicom_node.node.supersede import Superseder
+from dicom_node.node.toolbox import Toolbox
 from dicom_node.spool.disk import Disk
 from dicom_node.spool.store import Spool
 from faults.destinations import data_set_digest, digest_of
@@ -310,7 +311,7 @@ def test_whichever_call_fails_while_performing_the_result_is_made_once_and_whole
     def perform(node: Opened, later_s: float = 0.0) -> None:
         performer = Performer(
             name="performer 0",
-            build=builder(load(config)),
+            tools=Toolbox(build=builder(load(config))),
             settings=SegSettings(),
             threads=1,
             max_attempts=1 if what == "disk" and kind != "EIO" else 100,  # full is nobody's failure

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.catalog import codec, views
+from dicom_node.catalog.arrivals import Arrivals
 from dicom_node.catalog.attention import Attention
 from dicom_node.catalog.damage import Damage
 from dicom_node.catalog.fold import fold
@@ -53,6 +54,7 @@ class Catalog:
         self.files = Inventory(self.views.rows)
         self.supersession = Supersession(self.views.rows)
         self.attention = Attention(self.views.rows)
+        self.arrivals = Arrivals(self.views.rows)
         self.keeping = Keeping(self.views.rows)
         self.history = History(self.views.rows)
         self.owing = Owing(self.views.rows)

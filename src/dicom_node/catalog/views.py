@@ -96,7 +96,7 @@ class Views:
             "WHERE series_uid = ? ORDER BY sop_instance_uid",
             series_uid,
         )
-        return [_instance(row) for row in rows]
+        return [instance_of(row) for row in rows]
 
     def instance(self, sop_instance_uid: str) -> Instance | None:
         """One instance with its header attributes."""
@@ -105,7 +105,7 @@ class Views:
             "WHERE sop_instance_uid = ?",
             sop_instance_uid,
         )
-        return _instance(row) if row else None
+        return instance_of(row) if row else None
 
     def paths(self) -> set[str]:
         """Every file that the catalog knows, relative to the spool."""
@@ -330,7 +330,8 @@ def _association(row: sqlite3.Row) -> Association:
     return Association(**dict(row))
 
 
-def _instance(row: sqlite3.Row) -> Instance:
+def instance_of(row: sqlite3.Row) -> Instance:
+    """A row of `instance`, with the body of its event."""
     fields = dict(row)
     body = json.loads(fields.pop("body"))
     fields.pop("event")

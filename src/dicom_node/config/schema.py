@@ -164,6 +164,13 @@ class Engine(Section):
         le=1024,
         description="CPU threads of a tool. 0: as many as there are cores.",
     )
+    ahead_mib: int = Field(
+        default=1024,
+        ge=0,
+        le=65536,
+        description="Memory for Series that a model works on while they still arrive. 0: models "
+        "begin when a Series is complete.",
+    )
     step_limit_s: Seconds = Field(
         default=1800.0, description="A tool that takes longer on one Series counts as failed."
     )

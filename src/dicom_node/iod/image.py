@@ -74,7 +74,7 @@ def read_volume(
     uneven = judged.has(Fault.UNEVEN, Fault.HOLE)
     return Volume(
         voxels_zyx=voxels,
-        affine_lps_mm=_affine(judged),
+        affine_lps_mm=affine_of(judged),
         instance_uids=uids,
         heights_mm=judged.positions_mm if uneven else (),
         depth_known=len(judged.planes) > 1 or judged.planes[0].thickness_mm > 0,
@@ -270,7 +270,7 @@ def _rescale(picture: Picture) -> tuple[float, float]:
     return both[0], both[1]
 
 
-def _affine(judged: Stack) -> NDArray[np.float64]:
+def affine_of(judged: Stack) -> NDArray[np.float64]:
     """Index (slice, row, column, 1) -> LPS in mm."""
     first, last = judged.planes[0], judged.planes[-1]
     affine = np.eye(4)

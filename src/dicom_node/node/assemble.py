@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dicom_node.decide import completeness, subject, supersede
 from dicom_node.decide.geometry import Fault, Finding, NotAStack, hole, split_localizers, stack_of
 from dicom_node.decide.origin import Origin, origin
-from dicom_node.decide.routing import Route, StepPlan, plan
+from dicom_node.decide.routing import StepPlan
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogDamaged, CatalogError
 from dicom_node.domain.records import Association, Attributes, Instance, Peer, Series, Step
 from dicom_node.domain.states import SeriesState, StepState
-from dicom_node.node.applicability import Judge
 from dicom_node.node.journal import Journal
+from dicom_node.node.router import Router
 
 _log = logging.getLogger("dicom_node")
 _MAY_BE_MENDED = frozenset({Fault.UNEVEN, Fault.TOO_FEW})  # by instances still to come
@@ -32,9 +32,7 @@ class Assembler:
 
     policy: completeness.Policy
     ask_source: bool
-    routes: tuple[Route, ...]
-    peers: tuple[Peer, ...]
-    tools: Mapping[str, Judge]
+    router: Router
     journal: Journal
     started_at: float = 0.0
 
@@ -85,7 +83,7 @@ class Assembler:
         """The events that the verdict consists of."""
         split = split_localizers([i.attributes for i in instances])
         brought = Counter(instance.association for instance in instances)
-        sent_by = origin(associations, brought, self.peers)
+        sent_by = origin(associations, brought, self.router.peers)
         evidence = self._evidence(series, split.volume, associations, sent_by.peer)
         verdict = completeness.judge(evidence, patience_with(sent_by.peer, self.policy), now)
         reasons = (*verdict.reasons, *([sent_by.reason] if sent_by.reason else ()))
@@ -118,7 +116,8 @@ class Assembler:
     def source_of(self, series_uid: str) -> Peer | None:
         """The peer that sent the Series, if it is one."""
         views = self.journal.catalog.views
-        return origin(views.associations(series_uid), views.brought(series_uid), self.peers).peer
+        associations, brought = views.associations(series_uid), views.brought(series_uid)
+        return origin(associations, brought, self.router.peers).peer
 
     def _evidence(
         self,
@@ -161,19 +160,7 @@ class Assembler:
         mixed: Sequence[Finding],
         now: float,
     ) -> list[e.Event]:
-        called = sent_by.association
-        attributes = subject.header(
-            chosen, calling_ae=called.calling_ae, called_ae=called.called_ae
-        )
-        found = plan(
-            attributes=attributes,
-            sender=sent_by.sender,
-            peers=self.peers,
-            applicability={name: judge(attributes) for name, judge in self.tools.items()},
-            routes=self.routes,
-            is_own_result=self.journal.catalog.views.is_own_series(series.series_uid),
-            mixed=mixed,
-        )
+        found = self.router.plan(series.series_uid, chosen, sent_by, mixed)
         events: list[e.Event] = [
             e.StepScheduled(at=now, step=self._replacing(_step(series, step, chosen, now)))
             for step in found.steps

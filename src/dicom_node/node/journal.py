@@ -63,7 +63,9 @@ class Journal:
 
 def _concerned(event: e.Event) -> Sequence[str]:  # noqa: PLR0911  # a table
     match event:
-        case e.AssociationEnded() | e.InstanceArrived() | e.SourceCounted() | e.SeriesReopened():
+        case e.InstanceArrived():
+            return (bells.ASSEMBLE, bells.PERFORM)
+        case e.AssociationEnded() | e.SourceCounted() | e.SeriesReopened():
             return (bells.ASSEMBLE,)
         case e.SeriesJudged(ask=True):
             return (bells.ASK,)

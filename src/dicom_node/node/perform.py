@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from dicom_node.decide import retry, supersede
@@ -25,21 +25,21 @@ from dicom_node.domain.states import StepState
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.iod.replacing import Replacement
 from dicom_node.iod.seg_settings import SegSettings
+from dicom_node.node.ahead import Ahead
 from dicom_node.node.clock import Clock
 from dicom_node.node.encode import Earlier, Produced, Source
 from dicom_node.node.journal import Journal
 from dicom_node.node.produce import Outcome, produce
 from dicom_node.node.stage import attempt
 from dicom_node.node.supersede import Superseder, owed
+from dicom_node.node.toolbox import Toolbox
 from dicom_node.spool.store import Spool
 
 _log = logging.getLogger("dicom_node")
 
 LEASE_S = 60.0
+_PORTION_S = 1.0  # of working ahead
 _WARMING_BEATS = 30  # in ten minutes: what takes longer to load is loaded for a step
-
-BuildTool = Callable[[str], ImageProcessingTool]
-"""Loads a tool by id. Raises ToolError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Performer:
     """
 
     name: str
-    build: BuildTool
+    tools: Toolbox
     settings: SegSettings
     threads: int
     max_attempts: int
@@ -58,8 +58,8 @@ class Performer:
     journal: Journal
     clock: Clock
     superseder: Superseder
+    ahead: Ahead | None = None
     alive: Callable[[], None] = lambda: None
-    loaded: dict[str, ImageProcessingTool] = field(default_factory=dict)
 
     def run_due(self, now: float) -> float | None:
         """Perform the most urgent step that is due. Returns when to look again."""
@@ -73,16 +73,27 @@ class Performer:
             performer=self.name,
         )
         if step is None:
-            return catalog.views.next_step_due()
+            more = self.ahead is not None and self.ahead.turn(self._interrupted(now))
+            return now if more else catalog.views.next_step_due()
         with _Heartbeat(partial(self._extend, step)):
             self._perform(step)
         return now
+
+    def _interrupted(self, began: float) -> Callable[[], bool]:
+        """Whether working ahead has to pause: for a step, or for a sign of life."""
+
+        def interrupted() -> bool:
+            now = self.clock.now()
+            due = self.journal.catalog.views.next_step_due()
+            return now - began > _PORTION_S or (due is not None and due <= now)
+
+        return interrupted
 
     def warm(self, tool_ids: Iterable[str]) -> None:
         """Load tools before they are asked for; one that fails says so now, and again when run."""
         with _Heartbeat(self.alive, beats=_WARMING_BEATS):
             for tool_id in sorted(tool_ids):
-                attempt(f"model {tool_id}", partial(self._tool, tool_id), None)
+                attempt(f"model {tool_id}", partial(self.tools.get, tool_id), None)
 
     def _extend(self, step: Step) -> None:
         self.alive()
@@ -128,7 +139,7 @@ class Performer:
     def _outcome(self, step: Step) -> Outcome:
         """What the tool makes of the step's input, in the kinds that it asks for."""
         sources = self._sources(step)
-        tool = self._tool(step.tool_id)
+        tool = self.tools.get(step.tool_id)
         try:
             return produce(
                 sources,
@@ -137,6 +148,7 @@ class Performer:
                 threads=self.threads,
                 kinds=step.results,
                 earlier=self._earlier(step),
+                kept=self.ahead.kept(step.series_uid, step.tool_id) if self.ahead else None,
             )
         except OSError as error:
             raise _unreadable(sources, error) from error
@@ -190,17 +202,6 @@ class Performer:
                 raise
             _log.info("step %d was superseded while it ran", step.step_id)
 
-    def _tool(self, tool_id: str) -> ImageProcessingTool:
-        if tool_id not in self.loaded:
-            try:
-                self.loaded[tool_id] = self.build(tool_id)
-            except ToolError as error:
-                raise ToolUnavailable(str(error)) from error
-            except (ImportError, OSError) as error:
-                what = f"model {tool_id} cannot be loaded: {type(error).__name__}: {error}"
-                raise ToolUnavailable(what) from error
-        return self.loaded[tool_id]
-
     def _sources(self, step: Step) -> list[Source]:
         wanted = set(step.instance_uids)
         sources = [
@@ -223,7 +224,7 @@ class Performer:
     def _complete(self, step: Step, outcome: Outcome) -> None:
         """Result files first, then step, results and deliveries in one transaction."""
         now = self.clock.now()
-        tool = self._tool(step.tool_id)
+        tool = self.tools.get(step.tool_id)
         events: list[e.Event] = [
             e.StepCompleted(
                 at=now,

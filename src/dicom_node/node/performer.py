@@ -24,6 +24,8 @@ from dicom_node.domain.errors import NodeError, ToolError
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.node import bell as bells
 from dicom_node.node import log, stage
+from dicom_node.node.ahead import Ahead
+from dicom_node.node.applicability import judges
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import (
@@ -33,10 +35,12 @@ from dicom_node.node.layout import (
     spool_path,
     taken_over,
 )
-from dicom_node.node.perform import BuildTool, Performer, be_nice
+from dicom_node.node.perform import Performer, be_nice
 from dicom_node.node.pulse import Pulse
+from dicom_node.node.router import Router
 from dicom_node.node.supersede import Superseder
 from dicom_node.node.supervise import COLD
+from dicom_node.node.toolbox import BuildTool, Toolbox
 from dicom_node.spool.store import Spool
 from dicom_node.tools.manifest import read_manifest
 from dicom_node.tools.registry import build_tool
@@ -88,9 +92,10 @@ def _perform(number: int, clock_offset: float, configuration: Path, *, cold: boo
     catalog = Catalog(catalog_path(config))
     spool, journal = Spool(spool_path(config)), Journal(catalog, bell)
     settings = seg_settings(config)
+    tools = Toolbox(build=builder(config))
     performer = Performer(
         name=f"performer {number}",
-        build=builder(config),
+        tools=tools,
         settings=settings,
         threads=config.engine.threads or os.cpu_count() or 1,
         max_attempts=config.engine.max_attempts,
@@ -103,6 +108,7 @@ def _perform(number: int, clock_offset: float, configuration: Path, *, cold: boo
             spool=spool,
             journal=journal,
         ),
+        ahead=_ahead(config, spool, journal, tools),
         alive=Pulse(data_dir=config.data_dir, number=number).beat,
     )
     if not cold:
@@ -111,6 +117,28 @@ def _perform(number: int, clock_offset: float, configuration: Path, *, cold: boo
     catalog.close()
     shared.close()
     return 0
+
+
+def _ahead(config: Config, spool: Spool, journal: Journal, tools: Toolbox) -> Ahead | None:
+    """What may be worked ahead on, if the configuration wants it."""
+    if not config.engine.ahead_mib:
+        return None
+    wanted = {route.tool_id for route in config.routes if route.enabled}
+    folders = {name: config.models_dir / name for name in wanted}
+    manifests = {n: read_manifest(folder) for n, folder in folders.items() if folder.is_dir()}
+    router = Router(
+        routes=config.routes,
+        peers=config.peers,
+        tools=judges(manifests),
+        catalog=journal.catalog,
+    )
+    return Ahead(
+        journal=journal,
+        spool=spool,
+        expected=router.expected,
+        tool=tools.get,
+        most_bytes=config.engine.ahead_mib << 20,
+    )
 
 
 def _follow_parent() -> None:

@@ -36,6 +36,7 @@ from dicom_node.node.encode import NOTHING, SEG, Earlier, Produced, Source, Work
 if TYPE_CHECKING:
     from dicom_node.domain.records import Attributes
     from dicom_node.domain.volume import Volume
+    from dicom_node.node.ahead import Kept
 
 
 _NO_DEPTH = (
@@ -82,12 +83,14 @@ def produce(
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     kinds: Sequence[str] = (SEG,),
     earlier: Earlier = NOTHING,
+    kept: Kept | None = None,
 ) -> Outcome:
     """Run a tool on the planes of one Series, if its policy admits them.
 
     kinds: of objects to make; a result may give one, or many, of each. earlier: results that the
-    new ones replace, and name. Raises NotAVolume or PixelsUndecodable where the objects do not
-    suit, ToolError where the tool fails. The same arguments give the same bytes.
+    new ones replace, and name. kept: what was prepared while the Series arrived; it changes nothing
+    but the time. Raises NotAVolume or PixelsUndecodable where the objects do not suit, ToolError
+    where the tool fails. The same arguments give the same bytes.
     """
     seconds: dict[str, float] = {}
     policy = tool.input_policy()
@@ -101,11 +104,9 @@ def produce(
         suits = tool.can_process_image(header)
         if isinstance(suits, NotApplicable):
             raise NotAVolume(suits.reason)
-        volume = read_volume(
-            [source.path for source in ordered], tolerate=frozenset(Fault), threads=threads
-        )
+        volume = _volume(ordered, threads, kept)
         admitted = _admitted((*judged.findings, *judge_values(volume, header)), policy)
-    context = ToolContext(header=header, progress=progress)
+    context = ToolContext(header=header, progress=progress, memory=kept.memory if kept else None)
     results = _results(tool, volume, context, admitted, seconds)
     with _timed(seconds, "encode"):
         work = Work(
@@ -130,6 +131,17 @@ def produce(
         seconds=seconds,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _volume(ordered: Sequence[Source], threads: int, kept: Kept | None) -> Volume:
+    planes = kept.planes if kept else {}
+    volume = read_volume(
+        [source.path for source in ordered],
+        tolerate=frozenset(Fault),
+        threads=threads,
+        planes={s.path: planes[s.sha256] for s in ordered if s.sha256 in planes},
+    )
+    return replace(volume, slice_keys=tuple(source.sha256 for source in ordered))
 
 
 def judge(sources: Sequence[Source], policy: InputPolicy) -> Judged:
@@ -196,9 +208,13 @@ def _results(
     if not volume.depth_known:
         results = [_without_volumes(result) for result in results]
         warnings = (*warnings, _NO_DEPTH)
-    if warnings:
-        results = [replace(result, warnings=warnings) for result in results]
-    return results
+    return [_warned(result, warnings) for result in results]
+
+
+def _warned(result: ProcessingResult, warnings: Sequence[str]) -> ProcessingResult:
+    """The warnings about the input, and the doubts about the result, where readers look."""
+    said = (*warnings, *(f"Doubtful: {doubt}" for doubt in result.doubts))
+    return replace(result, warnings=said) if said else result
 
 
 def _without_volumes(result: ProcessingResult) -> ProcessingResult:

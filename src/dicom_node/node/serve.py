@@ -40,6 +40,7 @@ from dicom_node.node.outgoing import Outgoing, Shared, outgoing, reserve_of
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.reconcile import reconcile
 from dicom_node.node.retain import collect
+from dicom_node.node.router import Router
 from dicom_node.node.soundness import require_sound
 from dicom_node.node.supervise import Supervisor, quarantine_fatal
 from dicom_node.spool.store import Spool
@@ -224,9 +225,12 @@ def _stages(
     assembler = Assembler(
         policy=config.complete.policy(),
         ask_source=config.complete.ask_source,
-        routes=config.routes,
-        peers=config.peers,
-        tools=judges(manifests),
+        router=Router(
+            routes=config.routes,
+            peers=config.peers,
+            tools=judges(manifests),
+            catalog=journal.catalog,
+        ),
         journal=journal,
         started_at=clock.now(),
     )

@@ -24,6 +24,7 @@ from dicom_node.node.assemble import Assembler
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
 from dicom_node.node.receive import Admission, StorageReceiver
+from dicom_node.node.router import Router
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool
 from dicom_node.testing.series import Header, a_series
@@ -86,9 +87,12 @@ class Node:
         self.assembler = Assembler(
             policy=POLICY,
             ask_source=self.ask_source,
-            routes=(Route(name="lungs", tool_id="model"),),
-            peers=(PACS, OTHER),
-            tools={"model": self.tool},
+            router=Router(
+                routes=(Route(name="lungs", tool_id="model"),),
+                peers=(PACS, OTHER),
+                tools={"model": self.tool},
+                catalog=self.catalog,
+            ),
             journal=self.journal,
             started_at=self.clock.now(),
         )

@@ -26,6 +26,7 @@ from dicom_node.node.pressure import Gauge, Reserve
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.reconcile import reconcile
 from dicom_node.node.retain import Retainer, collect
+from dicom_node.node.router import Router
 from dicom_node.spool.store import Spool
 from dicom_node.testing.series import Header, a_series
 
@@ -142,9 +143,7 @@ class Node:
         Assembler(
             policy=completeness.Policy(release_s=1.0, quiet_s=1.0, give_up_s=2.0),
             ask_source=False,
-            routes=(),
-            peers=(),
-            tools={},
+            router=Router(routes=(), peers=(), tools={}, catalog=self.journal.catalog),
             journal=self.journal,
         ).run_due(self.clock.at)
 

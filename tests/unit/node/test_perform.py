@@ -33,8 +33,10 @@ from dicom_node.node.clock import SystemClock, uptime_s
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import hand_over, taken_over
 from dicom_node.node.perform import Performer
+from dicom_node.node.router import Router
 from dicom_node.node.supersede import Superseder, owed
 from dicom_node.node.supervise import Supervisor, quarantine_fatal
+from dicom_node.node.toolbox import Toolbox
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool
 from dicom_node.testing.models import threshold_model
@@ -81,7 +83,7 @@ class World:
         settings = settings or SegSettings()
         return Performer(
             name="performer 0",
-            build=build or self.build,
+            tools=Toolbox(build=build or self.build),
             settings=settings,
             threads=1,
             max_attempts=max_attempts,
@@ -139,9 +141,12 @@ class World:
         assembler = Assembler(
             policy=completeness.Policy(release_s=1.0, quiet_s=2.0, give_up_s=4.0),
             ask_source=False,
-            routes=(route,),
-            peers=peers,
-            tools={"lung-threshold": lambda _header: Applicable()},
+            router=Router(
+                routes=(route,),
+                peers=peers,
+                tools={"lung-threshold": lambda _header: Applicable()},
+                catalog=self.catalog,
+            ),
             journal=self.journal,
         )
         self.now += 60

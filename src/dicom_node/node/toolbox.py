@@ -1,0 +1,32 @@
+"""The models of a performer, each loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dicom_node.domain.errors import ToolError, ToolUnavailable
+from dicom_node.domain.tool import ImageProcessingTool
+
+BuildTool = Callable[[str], ImageProcessingTool]
+"""Loads a tool by id. Raises ToolError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolbox:
+    """Loads a tool when it is first asked for."""
+
+    build: BuildTool
+    _loaded: dict[str, ImageProcessingTool] = field(default_factory=dict)
+
+    def get(self, tool_id: str) -> ImageProcessingTool:
+        """The tool. Raises ToolUnavailable."""
+        if tool_id not in self._loaded:
+            try:
+                self._loaded[tool_id] = self.build(tool_id)
+            except ToolError as error:
+                raise ToolUnavailable(str(error)) from error
+            except (ImportError, OSError) as error:
+                what = f"model {tool_id} cannot be loaded: {type(error).__name__}: {error}"
+                raise ToolUnavailable(what) from error
+        return self._loaded[tool_id]
