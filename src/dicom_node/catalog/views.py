@@ -184,6 +184,11 @@ class Views:
         )
         return row["step_id"] if row else None
 
+    def is_wanted(self, series_uid: str) -> bool:
+        """Whether a step on the Series is still to be performed."""
+        sql = "SELECT 1 FROM step WHERE series_uid = ? AND state IN (?, ?)"
+        return bool(self._row(sql, series_uid, StepState.SCHEDULED, StepState.IN_PROGRESS))
+
     def next_step_due(self) -> float | None:
         """When the next step may be claimed."""
         row = self._row("SELECT min(due_at) AS due FROM runnable")

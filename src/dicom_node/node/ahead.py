@@ -91,9 +91,8 @@ class Ahead:
         """Whether something was done for this Series."""
         known = self._arriving.setdefault(series_uid, _Arriving())
         if not known.tools and instances >= 2 * known.asked_at:
-            known.asked_at = (
-                instances  # where no route wants it, they are asked when it has doubled
-            )
+            # where no route wants it, they are asked again when it has doubled
+            known.asked_at = instances
             wanted = self.expected(series_uid)
             known.tools = tuple(i for i in wanted if isinstance(self.tool(i), WorksAhead))
         if not known.tools or not self._room(series_uid):

@@ -77,6 +77,8 @@ class Performer:
             return now if more else catalog.views.next_step_due()
         with _Heartbeat(partial(self._extend, step)):
             self._perform(step)
+        if self.ahead is not None and not catalog.views.is_wanted(step.series_uid):
+            self.ahead.forget(step.series_uid)
         return now
 
     def _interrupted(self, began: float) -> Callable[[], bool]:

@@ -19,6 +19,11 @@ class Toolbox:
     build: BuildTool
     _loaded: dict[str, ImageProcessingTool] = field(default_factory=dict)
 
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Ids of the tools that are."""
+        return frozenset(self._loaded)
+
     def get(self, tool_id: str) -> ImageProcessingTool:
         """The tool. Raises ToolUnavailable."""
         if tool_id not in self._loaded:

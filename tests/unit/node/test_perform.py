@@ -622,7 +622,7 @@ def test_a_model_that_cannot_be_loaded_in_advance_keeps_no_other_from_it(world, 
     beats = []
     performer = world.performer(build=bad, alive=lambda: beats.append(1))
     performer.warm({"bad", "lung-threshold"})
-    assert set(performer.loaded) == {"lung-threshold"}
+    assert performer.tools.loaded == {"lung-threshold"}
     uid = ready(world)
     world.run(performer, turns=1)
     assert world.step(uid).state is StepState.COMPLETED
