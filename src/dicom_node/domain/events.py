@@ -123,7 +123,7 @@ class SourceCounted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesHeld:
-    """An operator stopped a Series: no judgment, no step, no delivery until it is released."""
+    """A Series was stopped: no judgment, no step, no delivery until an operator releases it."""
 
     at: float
     series_uid: str

@@ -9,15 +9,16 @@ from types import MappingProxyType
 
 
 class Treatment(StrEnum):
-    """What is done where a fault is found."""
+    """What is done where a fault, or a doubt, is found."""
 
     REFUSE = "refuse"  # no result; the step is canceled with the reason
     WARN = "warn"  # a result, with the warning written into it
     RESAMPLE = "resample"  # as warn; the model is given a regular grid instead
     IGNORE = "ignore"  # nothing is said
+    HOLD = "hold"  # a result with the warning in it, which waits for an operator
 
 
-REFUSE, WARN, RESAMPLE, IGNORE = Treatment
+REFUSE, WARN, RESAMPLE, IGNORE, HOLD = Treatment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class InputPolicy:
     frames_of_reference: Treatment = REFUSE
     body_part: Treatment = WARN
     hu: Treatment = REFUSE
+    doubtful: Treatment = WARN
     min_slices: int = 3
     min_matrix: int = 32
     max_anisotropy: float = 20.0
@@ -65,6 +67,7 @@ ALLOWED: Mapping[str, tuple[Treatment, ...]] = MappingProxyType(
         "frames_of_reference": (REFUSE, WARN),
         "body_part": (REFUSE, WARN, IGNORE),
         "hu": (REFUSE, WARN),
+        "doubtful": (WARN, HOLD),
     }
 )
 """Which treatments each key of InputPolicy may have."""
@@ -90,6 +93,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "body_part": "Body Part Examined is one of `foreign_body_parts`.",
         "hu": "The values cannot be Hounsfield units: constant, without rescale, of the wrong "
         "sign, without air or without tissue. Judged for CT.",
+        "doubtful": "The tool itself doubts its result. `hold`: the result is made and not sent, "
+        "until `dicom-node release`.",
         "min_slices": "Limit of `few_slices`.",
         "min_matrix": "Limit of `small_matrix`.",
         "max_anisotropy": "Limit of `anisotropy`.",

@@ -20,6 +20,7 @@ from dicom_node.domain.errors import (
     ToolError,
     ToolUnavailable,
 )
+from dicom_node.domain.policy import HOLD
 from dicom_node.domain.records import Result, Step
 from dicom_node.domain.states import StepState
 from dicom_node.domain.tool import ImageProcessingTool
@@ -246,6 +247,9 @@ class Performer:
                 e.DeliveryQueued(at=now, delivery=owed(result.sop_instance_uid, to, now))
                 for to in step.destinations
             )
+        if outcome.doubts and tool.input_policy().doubtful is HOLD:
+            reason = f"the result of {step.tool_id} is doubtful: {' '.join(outcome.doubts)}"
+            events.append(e.SeriesHeld(at=now, series_uid=step.series_uid, reason=reason))
         self._end(step, *events)
 
     def _result(

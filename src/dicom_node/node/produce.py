@@ -50,7 +50,8 @@ class Outcome:
     """What one run gave.
 
     seconds: of decode, infer and encode, and of resample where that was done. volume and results:
-    to look at. notes: of the results, with the warnings about their input first.
+    to look at. notes: of the results, with the warnings about their input first. doubts: of the
+    tool about its results.
     """
 
     produced: tuple[Produced, ...]
@@ -59,6 +60,7 @@ class Outcome:
     sources: tuple[Source, ...]
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,7 @@ def produce(
         sources=ordered,
         seconds=seconds,
         notes=tuple(dict.fromkeys(notes)),
+        doubts=tuple(dict.fromkeys(doubt for result in results for doubt in result.doubts)),
     )
 
 
