@@ -13,6 +13,7 @@ import math
 import time
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,44 @@ def follow(mean: UNet, network: UNet, keep: float) -> None:
             a.copy_(b)
 
 
+@dataclass(slots=True)
+class Progress:
+    """All that a training needs to go on where it was interrupted."""
+
+    network: UNet
+    mean: UNet
+    step: torch.optim.Optimizer
+    iteration: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def keep(self, path: Path) -> None:
+        """Write it; whole, or not at all."""
+        state = {
+            "network": self.network.state_dict(),
+            "mean": self.mean.state_dict(),
+            "step": self.step.state_dict(),
+            "chance": torch.get_rng_state(),
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "losses": self.losses,
+            "history": self.history,
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def take_up(self, path: Path) -> None:
+        """Go on from what `keep` wrote."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.mean.load_state_dict(state["mean"])
+        self.step.load_state_dict(state["step"])
+        torch.set_rng_state(state["chance"])
+        self.iteration, self.seconds = state["iteration"], state["seconds"]
+        self.losses, self.history = state["losses"], state["history"]
+
+
 def save(network: UNet, path: Path) -> None:
     """Half precision: the masks are the same, the file half as long."""
     kept = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
@@ -87,19 +126,25 @@ def train(
     limit_s: float,
     workers: int,
 ) -> UNet:
-    """The running mean of the weights after all iterations, or when the time is over."""
+    """The running mean of the weights after all iterations, or when the time is over.
+
+    What was interrupted goes on from its last look at the validation volumes.
+    """
     torch.manual_seed(config["seed"])
     engine = engine_for("auto", 0)
     device = torch.device(engine.device)
     network = UNet().to(device, memory_format=torch.channels_last)
-    mean = copy.deepcopy(network).eval()
     step = torch.optim.AdamW(network.parameters(), weight_decay=config["weight_decay"])
     loader = torch.utils.data.DataLoader(
         Examples(archives, config), batch_size=config["batch"], num_workers=workers
     )
-    began, losses, history = time.monotonic(), [], []
+    done = Progress(network, copy.deepcopy(network).eval(), step)
+    if (out / "progress.pt").exists():
+        done.take_up(out / "progress.pt")
+        print(f"goes on after {done.iteration} iterations", flush=True)
+    before = time.monotonic() - done.seconds
     bf16 = engine.precision == "bf16" or device.type == "cuda"
-    for i, batch in enumerate(loader, start=1):
+    for i, batch in enumerate(loader, start=done.iteration + 1):
         hu, labels, weight = (part.to(device, non_blocking=True) for part in batch)
         x = normalised(hu, tuple(config["window_hu"]))
         for group in step.param_groups:
@@ -111,25 +156,45 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         step.step()
-        follow(mean, network, min(config["ema"], i / (i + 10)))
-        losses.append(loss.item())
-        spent = time.monotonic() - began
+        follow(done.mean, network, min(config["ema"], i / (i + 10)))
+        done.losses.append(loss.item())
+        done.iteration, done.seconds = i, time.monotonic() - before
         if i % 20 == 0:
-            print(f"{i:5d} loss {np.mean(losses[-20:]):.4f} {spent:6.0f} s", flush=True)
-        over = i >= config["iterations"] or spent > limit_s
+            lately = np.mean(done.losses[-20:])
+            print(f"{i:5d} loss {lately:.4f} {done.seconds:6.0f} s", flush=True)
+        over = i >= config["iterations"] or done.seconds > limit_s
         if i % config["check_every"] == 0 or over:
-            score = validation.score(mean, engine) if validation else {}
-            lately = float(np.mean(losses[-config["check_every"] :]))
-            history.append({"iteration": i, "loss": round(lately, 4), **score})
+            score = validation.score(done.mean, engine) if validation else {}
+            lately = float(np.mean(done.losses[-config["check_every"] :]))
+            done.history.append({"iteration": i, "loss": round(lately, 4), **score})
             print(f"{i:5d} {score}", flush=True)
-            save(mean, out / "weights.safetensors")
-            facts = {"iterations": i, "seconds": round(spent), "device": engine.device}
-            facts |= {"volumes": [a.name for a in archives], "history": history}
-            facts |= {"slices": sum(len(a.hu) for a in archives), "config": config}
-            (out / "training.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+            report(done, config, archives, engine, out)
         if over:
-            return mean
+            (out / "progress.pt").unlink()
+            return done.mean
     raise AssertionError("the examples have no end")
+
+
+def report(
+    done: Progress,
+    config: dict[str, Any],
+    archives: list[data.Archive],
+    engine: Engine,
+    out: Path,
+) -> None:
+    """The weights as they are now, how they came about, and what it takes to go on."""
+    save(done.mean, out / "weights.safetensors")
+    facts = {
+        "iterations": done.iteration,
+        "seconds": round(done.seconds),
+        "device": engine.device,
+        "volumes": [archive.name for archive in archives],
+        "slices": sum(len(archive.hu) for archive in archives),
+        "history": done.history,
+        "config": config,
+    }
+    (out / "training.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+    done.keep(out / "progress.pt")
 
 
 def cross_validated(
