@@ -112,8 +112,8 @@ def _pieces(labels: NDArray[np.uint8], found: list[int], limits: Limits) -> list
     said = []
     for side in found:
         mask = sitk.GetImageFromArray((labels[:, ::2, ::2] == side).astype(np.uint8))
-        pieces = sitk.GetArrayViewFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(mask)))
-        sizes = np.bincount(np.asarray(pieces).ravel())[1:]
+        pieces = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(mask)))
+        sizes = np.bincount(pieces.ravel())[1:]
         if len(sizes) and sizes[0] < limits.largest_piece * sizes.sum():
             share = 100 * sizes[0] / sizes.sum()
             said.append(
