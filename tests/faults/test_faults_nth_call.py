@@ -31,6 +31,7 @@ from dicom_node.domain.states import SeriesState, StepState
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.bell import Bell
 from dicom_node.node.clock import SystemClock
+from dicom_node.node.devices import Place
 from dicom_node.node.journal import Journal
 from dicom_node.node.perform import Performer
 from dicom_node.node.performer import builder
@@ -311,7 +312,7 @@ def test_whichever_call_fails_while_performing_the_result_is_made_once_and_whole
     def perform(node: Opened, later_s: float = 0.0) -> None:
         performer = Performer(
             name="performer 0",
-            tools=Toolbox(build=builder(load(config))),
+            tools=Toolbox(build=builder(load(config), Place(number=0, devices=("auto",)))),
             settings=SegSettings(),
             threads=1,
             max_attempts=1 if what == "disk" and kind != "EIO" else 100,  # full is nobody's failure

@@ -74,19 +74,24 @@ class NodeUnderTest:
 
     def performer_pid(self) -> int:
         """The process that performs for this node; waits until there is one."""
+        return self.performer_pids(1)[0]
+
+    def performer_pids(self, count: int) -> list[int]:
+        """The processes that perform for this node; waits until there are so many."""
         config = str(self.folder / "var" / "performer.json").encode()
         found: list[int] = []
 
-        def is_there() -> bool:
+        def are_there() -> bool:
+            found.clear()
             for process in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
                     words = (process / "cmdline").read_bytes().split(b"\0")
                     if b"dicom_node.node.performer" in words and config in words:
                         found.append(int(process.name))
-            return bool(found)
+            return len(found) >= count
 
-        self.wait(is_there)
-        return found[0]
+        self.wait(are_there)
+        return found
 
 
 def write_model(folder: Path, *, model_id: str = "lung-threshold", when: str = "") -> Path:

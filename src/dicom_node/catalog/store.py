@@ -18,6 +18,7 @@ from dicom_node.catalog.history import History
 from dicom_node.catalog.inventory import Inventory
 from dicom_node.catalog.keeping import Keeping
 from dicom_node.catalog.owing import Owing
+from dicom_node.catalog.runnable import Leaves, Runnable
 from dicom_node.catalog.schema import connect
 from dicom_node.catalog.supersession import Supersession
 from dicom_node.domain import events as e
@@ -58,6 +59,7 @@ class Catalog:
         self.keeping = Keeping(self.views.rows)
         self.history = History(self.views.rows)
         self.owing = Owing(self.views.rows)
+        self.runnable = Runnable(self.views.rows)
 
     def close(self) -> None:
         """Close the connection; what was committed stays."""
@@ -186,14 +188,23 @@ class Catalog:
                 return "node", ""
 
     def claim_step(
-        self, *, now: float, lease_s: float, transaction_uid: str, performer: str
+        self,
+        *,
+        now: float,
+        lease_s: float,
+        transaction_uid: str,
+        performer: str,
+        leaves_s: Leaves | None = None,
     ) -> Step | None:
-        """Take the most urgent step that is due, if any: it is IN PROGRESS when this returns."""
+        """Take the most urgent step that is due, if any: it is IN PROGRESS when this returns.
+
+        leaves_s: for how long this performer leaves a step on a Series to others.
+        """
         with self._lock:
             try:
                 self._damage.check()
                 self._db.execute("BEGIN IMMEDIATE")
-                step_id = self.views.next_step(now)
+                step_id = self.runnable.next_step(now, leaves_s)
                 if step_id is not None:
                     self._append(
                         e.StepClaimed(

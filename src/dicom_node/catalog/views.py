@@ -175,24 +175,10 @@ class Views:
 
     # --- steps
 
-    def next_step(self, now: float) -> int | None:
-        """The most urgent step that is due."""
-        row = self._row(
-            "SELECT step_id FROM runnable WHERE due_at <= ? "
-            "ORDER BY priority DESC, due_at, step_id LIMIT 1",
-            now,
-        )
-        return row["step_id"] if row else None
-
     def is_wanted(self, series_uid: str) -> bool:
         """Whether a step on the Series is still to be performed."""
         sql = "SELECT 1 FROM step WHERE series_uid = ? AND state IN (?, ?)"
         return bool(self._row(sql, series_uid, StepState.SCHEDULED, StepState.IN_PROGRESS))
-
-    def next_step_due(self) -> float | None:
-        """When the next step may be claimed."""
-        row = self._row("SELECT min(due_at) AS due FROM runnable")
-        return row["due"] if row else None
 
     def step(self, step_id: int) -> Step | None:
         """One step."""
@@ -211,9 +197,10 @@ class Views:
         )
         return [_step(row) for row in rows]
 
-    def claimed_since(self, at: float) -> bool:
-        """Whether any step was claimed at that time or later."""
-        return bool(self._row("SELECT 1 FROM step WHERE claimed_at >= ? LIMIT 1", at))
+    def claimed_since(self, at: float, performer: str) -> bool:
+        """Whether a performer claimed a step at that time or later; it may have given it back."""
+        sql = "SELECT 1 FROM step WHERE claimed_at >= ? AND coalesce(performer, ?2) = ?2 LIMIT 1"
+        return bool(self._row(sql, at, performer))
 
     def leases_lost(self, now: float) -> list[Step]:
         """Steps whose performer has not been heard of in time."""

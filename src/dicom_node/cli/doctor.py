@@ -97,9 +97,16 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
 
 
 def _performer(config: Config) -> Finding:
-    """Whether there is a process to run models in, beside the node that runs."""
-    if pulse.lives(config.data_dir):
-        return well("performer", "its process lives")
+    """Whether there are processes to run models in, beside the node that runs."""
+    living, wanted = pulse.living(config.data_dir), config.engine.performers
+    if living >= wanted:
+        return well("performer", "its process lives" if living == 1 else f"{living} processes live")
+    if living:
+        return doubtful(
+            "performer",
+            f"only {living} of {wanted} performers live",
+            "if they are not just starting, the log says why",
+        )
     return doubtful(
         "performer",
         "the node is running, but no performer lives: no model runs",

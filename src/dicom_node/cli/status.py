@@ -85,7 +85,7 @@ def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
     takes = capacity.pressure(config, catalog)
     free_gib = shutil.disk_usage(config.data_dir).free / GIB
     runs = node_runs(config)
-    performs = runs and pulse.lives(config.data_dir)
+    performs = runs and pulse.living(config.data_dir) > 0
     started = catalog.history.last_start()
     until = started.doubted_until if started is not None and started.doubt_s else 0.0
     return {

@@ -156,13 +156,22 @@ class Engine(Section):
 
     device: Device = Field(
         default="auto",
-        description="`cpu`, `cuda`, `cuda:0`, ...; `auto` takes a GPU where there is one.",
+        description="`cpu`, `cuda`, `cuda:0`, ...; `cuda` is every GPU, and `auto` takes every GPU "
+        "where there is one, else the CPU.",
+    )
+    performers: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="Processes that run models, on each device. Several run steps side by side; "
+        "each loads every model.",
     )
     threads: int = Field(
         default=0,
         ge=0,
         le=1024,
-        description="CPU threads of a tool. 0: as many as there are cores.",
+        description="CPU threads of a tool. 0: the cores that the node may use, shared among its "
+        "performers.",
     )
     ahead_mib: int = Field(
         default=1024,

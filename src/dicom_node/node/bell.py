@@ -24,6 +24,8 @@ RETAIN = "retain"
 SUPERVISE = "supervise"
 RECONCILE = "reconcile"
 
+PERFORMERS_MAX = 64
+"""So many performers are rung where it is not known how many there are."""
 MAX_WAIT_S = 30.0  # a stage looks for itself at least so often
 _MAX_WAIT_UNHEARD_S = 1.0  # where there are no such sockets
 

@@ -20,7 +20,9 @@ _SHOUT_S = 60.0
 class Journal:
     """Commits events to the catalog, logs a line for each, and rings the stage that comes next."""
 
-    def __init__(self, catalog: Catalog, bell: bells.Bell, performers: int = 1) -> None:
+    def __init__(
+        self, catalog: Catalog, bell: bells.Bell, performers: int = bells.PERFORMERS_MAX
+    ) -> None:
         self.catalog = catalog
         self._bell = bell
         self._performers = performers

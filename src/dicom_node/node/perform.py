@@ -47,7 +47,8 @@ _WARMING_BEATS = 30  # in ten minutes: what takes longer to load is loaded for a
 class Performer:
     """Claims steps one after the other, and performs them. Tools are loaded once.
 
-    alive: called at each turn, and again and again while something takes long.
+    superseder: one performer of a node has it. leaves_s: for how long a step on a Series is left to
+    other performers. alive: called at each turn, and again and again while something takes long.
     """
 
     name: str
@@ -58,24 +59,27 @@ class Performer:
     spool: Spool
     journal: Journal
     clock: Clock
-    superseder: Superseder
+    superseder: Superseder | None
     ahead: Ahead | None = None
+    leaves_s: Callable[[str], float] | None = None
     alive: Callable[[], None] = lambda: None
 
     def run_due(self, now: float) -> float | None:
         """Perform the most urgent step that is due. Returns when to look again."""
         catalog = self.journal.catalog
         self.alive()
-        self.superseder.run_due(now)
+        if self.superseder is not None:
+            self.superseder.run_due(now)
         step = catalog.claim_step(
             now=now,
             lease_s=LEASE_S,
             transaction_uid=self.clock.new_uid(),
             performer=self.name,
+            leaves_s=self.leaves_s,
         )
         if step is None:
             more = self.ahead is not None and self.ahead.turn(self._interrupted(now))
-            return now if more else catalog.views.next_step_due()
+            return now if more else catalog.runnable.next_due(self.leaves_s)
         with _Heartbeat(partial(self._extend, step)):
             self._perform(step)
         if self.ahead is not None and not catalog.views.is_wanted(step.series_uid):
@@ -87,7 +91,7 @@ class Performer:
 
         def interrupted() -> bool:
             now = self.clock.now()
-            due = self.journal.catalog.views.next_step_due()
+            due = self.journal.catalog.runnable.next_due(self.leaves_s)
             return now - began > _PORTION_S or (due is not None and due <= now)
 
         return interrupted

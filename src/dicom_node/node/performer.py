@@ -1,5 +1,6 @@
-"""The performer process: `python -m dicom_node.node.performer NUMBER [cold] CLOCK CONFIGURATION`.
+"""The performer process: `... performer NUMBER [cold] DEVICES CLOCK CONFIGURATION`.
 
+DEVICES: that of each performer of the node, separated by commas; this one is performer NUMBER.
 cold: no model is loaded before a step asks for it; so what dies of loading one dies of a step.
 CLOCK is the supervisor's clock offset (see node.clock): leases are judged by one time.
 CONFIGURATION is the file that `hand_over` wrote: what the node was started with, whatever the
@@ -16,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from dicom_node.catalog import Catalog
@@ -27,6 +29,7 @@ from dicom_node.node import log, stage
 from dicom_node.node.ahead import Ahead
 from dicom_node.node.applicability import judges
 from dicom_node.node.clock import SystemClock
+from dicom_node.node.devices import Place, cores
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import (
     catalog_path,
@@ -49,15 +52,15 @@ _log = logging.getLogger("dicom_node")
 _NICE = 5
 
 
-def builder(config: Config) -> BuildTool:
-    """Loads the models of the configuration, on its device; one that is bad spoils no other."""
+def builder(config: Config, place: Place) -> BuildTool:
+    """Loads the models of the configuration, in their place; one that is bad spoils no other."""
+    threads = place.threads(config.engine.threads, cores())
 
     def build(tool_id: str) -> ImageProcessingTool:
         folder = config.models_dir / tool_id
         if not folder.is_dir():
             raise ToolError(f"there is no model {tool_id} in {config.models_dir}")
-        engine = config.engine
-        return build_tool(read_manifest(folder), device=engine.device, threads=engine.threads)
+        return build_tool(read_manifest(folder), device=place.device, threads=threads)
 
     return build
 
@@ -65,17 +68,18 @@ def builder(config: Config) -> BuildTool:
 def main(arguments: list[str]) -> int:
     """Perform steps until told to stop."""
     log.configure()
-    number, *mode, clock_offset, configuration = arguments
+    number, *mode, devices, clock_offset, configuration = arguments
+    place = Place(number=int(number), devices=tuple(devices.split(",")))
     try:
-        return _perform(int(number), float(clock_offset), Path(configuration), cold=mode == [COLD])
+        return _perform(place, float(clock_offset), Path(configuration), cold=mode == [COLD])
     except NodeError as error:
         _log.error("performer %s cannot start: %s", number, error)
         return 1
 
 
-def _perform(number: int, clock_offset: float, configuration: Path, *, cold: bool) -> int:
+def _perform(place: Place, clock_offset: float, configuration: Path, *, cold: bool) -> int:
     clock = SystemClock(clock_offset)
-    config = taken_over(configuration)
+    config, number = taken_over(configuration), place.number
     be_nice(_NICE)
     stop = threading.Event()
     bell = bells.Bell(config.data_dir)
@@ -90,25 +94,27 @@ def _perform(number: int, clock_offset: float, configuration: Path, *, cold: boo
     threading.Thread(target=_follow_parent, daemon=True).start()
     shared = share_catalog(config.data_dir)  # it may outlive the node for a moment
     catalog = Catalog(catalog_path(config))
-    spool, journal = Spool(spool_path(config)), Journal(catalog, bell)
+    spool, journal = Spool(spool_path(config)), Journal(catalog, bell, len(place.devices))
     settings = seg_settings(config)
-    tools = Toolbox(build=builder(config))
+    tools = Toolbox(build=builder(config, place))
+    superseder = Superseder(
+        told=frozenset(peer.name for peer in config.peers if "reject" in peer.offers),
+        settings=settings,
+        spool=spool,
+        journal=journal,
+    )
     performer = Performer(
         name=f"performer {number}",
         tools=tools,
         settings=settings,
-        threads=config.engine.threads or os.cpu_count() or 1,
+        threads=place.threads(config.engine.threads, cores()),
         max_attempts=config.engine.max_attempts,
         spool=spool,
         journal=journal,
         clock=clock,
-        superseder=Superseder(
-            told=frozenset(peer.name for peer in config.peers if "reject" in peer.offers),
-            settings=settings,
-            spool=spool,
-            journal=journal,
-        ),
-        ahead=_ahead(config, spool, journal, tools),
+        superseder=superseder if number == 0 else None,
+        ahead=_ahead(config, spool, journal, tools, place.is_mine),
+        leaves_s=place.leaves_s if len(place.devices) > 1 else None,
         alive=Pulse(data_dir=config.data_dir, number=number).beat,
     )
     if not cold:
@@ -119,8 +125,14 @@ def _perform(number: int, clock_offset: float, configuration: Path, *, cold: boo
     return 0
 
 
-def _ahead(config: Config, spool: Spool, journal: Journal, tools: Toolbox) -> Ahead | None:
-    """What may be worked ahead on, if the configuration wants it."""
+def _ahead(
+    config: Config,
+    spool: Spool,
+    journal: Journal,
+    tools: Toolbox,
+    is_mine: Callable[[str], bool],
+) -> Ahead | None:
+    """What may be worked ahead on by this performer, if the configuration wants it."""
     if not config.engine.ahead_mib:
         return None
     wanted = {route.tool_id for route in config.routes if route.enabled}
@@ -135,7 +147,7 @@ def _ahead(config: Config, spool: Spool, journal: Journal, tools: Toolbox) -> Ah
     return Ahead(
         journal=journal,
         spool=spool,
-        expected=router.expected,
+        expected=lambda series_uid: router.expected(series_uid) if is_mine(series_uid) else (),
         tool=tools.get,
         most_bytes=config.engine.ahead_mib << 20,
     )

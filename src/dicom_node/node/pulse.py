@@ -50,9 +50,9 @@ class Pulse:
         return silence if silence >= 0 else float("inf")
 
 
-def lives(data_dir: Path, number: int = 0) -> bool:
-    """Whether a performer is there, and not frozen."""
+def living(data_dir: Path) -> int:
+    """How many performers are there, and not frozen."""
     bell = bells.Bell(data_dir)
-    heard = bell.is_heard(bells.PERFORM, number)
+    heard = [n for n in range(bells.PERFORMERS_MAX) if bell.is_heard(bells.PERFORM, n)]
     bell.close()
-    return heard and Pulse(data_dir=data_dir, number=number).silence_s() < SILENT_S
+    return sum(Pulse(data_dir=data_dir, number=n).silence_s() < SILENT_S for n in heard)

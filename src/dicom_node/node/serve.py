@@ -24,6 +24,7 @@ from dicom_node.node.applicability import judges
 from dicom_node.node.ask import Asker, counter
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.clock import Clock, SystemClock
+from dicom_node.node.devices import places
 from dicom_node.node.fallback import instead
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
@@ -74,7 +75,8 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
     clock = SystemClock()
     stop = threading.Event()
     with contextlib.ExitStack() as undo:
-        spool, journal, bell = _opened(config, undo)
+        devices = places(config.engine.device, config.engine.performers)
+        spool, journal, bell = _opened(config, len(devices), undo)
         started = _started(journal, config.engine.max_attempts, clock.now())
         collect(spool, journal, clock)
         reconciler = reconcile(spool, journal, clock)
@@ -87,7 +89,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
             doubted_until=started.doubted_until,
         )
         onward = outgoing(shared, instead(journal.catalog, clock))
-        arguments = repr(clock.offset), str(hand_over(config))
+        arguments = ",".join(devices), repr(clock.offset), str(hand_over(config))
         receiver = _receiver(shared, onward)
         server = _listen(shared, receiver, onward)
         close = undo.pop_all().close
@@ -95,7 +97,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
     supervisor = Supervisor(
         command=("-m", "dicom_node.node.performer"),
         arguments=arguments,
-        count=1,
+        count=len(devices),
         data_dir=config.data_dir,
         step_limit_s=config.engine.step_limit_s,
         max_attempts=config.engine.max_attempts,
@@ -124,7 +126,9 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
     return RunningNode(config=config, catalog=journal.catalog, port=server.port, stop=stop_all)
 
 
-def _opened(config: Config, undo: contextlib.ExitStack) -> tuple[Spool, Journal, bells.Bell]:
+def _opened(
+    config: Config, performers: int, undo: contextlib.ExitStack
+) -> tuple[Spool, Journal, bells.Bell]:
     """The data folder and what is in it, for this node alone, until `undo` is closed."""
     undo.enter_context(lock_data_dir(config.data_dir))
     undo.enter_context(share_catalog(config.data_dir))
@@ -136,7 +140,7 @@ def _opened(config: Config, undo: contextlib.ExitStack) -> tuple[Spool, Journal,
     undo.callback(catalog.close)
     bell = bells.Bell(config.data_dir)
     undo.callback(bell.close)
-    return spool, Journal(catalog, bell), bell
+    return spool, Journal(catalog, bell, performers), bell
 
 
 def _started(journal: Journal, max_attempts: int, now: float) -> doubt.Start:

@@ -105,7 +105,7 @@ class Supervisor:
             child.started_at, child.killed = now, False
 
     def _has_claimed(self, child: _Child) -> bool:
-        return self.journal.catalog.views.claimed_since(child.started_at)
+        return self.journal.catalog.views.claimed_since(child.started_at, _name(child))
 
     def _limit(self, child: _Child, now: float) -> None:
         """End a performer that is frozen, or takes too long."""

@@ -546,19 +546,19 @@ def test_a_performer_that_is_frozen_while_idle_is_ended_and_is_not_said_to_live(
         try:
             watch.run_due(now + 10)
             assert process.poll() is None
-            assert pulse.lives(world.folder)
+            assert pulse.living(world.folder) == 1
             watch.children[0].pulse.path.unlink()
             watch.run_due(now + 10)
             assert process.poll() is None, "a disk that is away is no sign of anything"
             watch.children[0].pulse.beat()
             earlier = uptime_s() - pulse.SILENT_S - 1
             os.utime(watch.children[0].pulse.path, (earlier, earlier))
-            assert not pulse.lives(world.folder)
+            assert pulse.living(world.folder) == 0
             watch.run_due(now + 11)
             assert process.wait(30) == -signal.SIGKILL
             watch.run_due(now + 12)
             assert watch.children[0].process.pid != process.pid
-            assert pulse.lives(world.folder)
+            assert pulse.living(world.folder) == 1
         finally:
             watch.end()
 
@@ -654,7 +654,7 @@ def test_a_performer_says_in_one_sentence_why_it_cannot_start(tmp_path):
     spoiled = tmp_path / "performer.json"
     spoiled.write_text('{"text": "[nonsense]", "base": "/", "source": "ae_config.toml"}')
     ended = subprocess.run(
-        [sys.executable, "-m", "dicom_node.node.performer", "0", "0.0", str(spoiled)],
+        [sys.executable, "-m", "dicom_node.node.performer", "0", "cpu", "0.0", str(spoiled)],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
