@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from validate import Validation
 
-from dicom_node.tools.unet import Engine, UNet, engine_for, normalised
+from dicom_node.tools.engine import Engine, engine_for
+from dicom_node.tools.unet import UNet, normalised
 
 HERE = Path(__file__).parent
 

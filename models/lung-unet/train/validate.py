@@ -13,7 +13,9 @@ from mend import IGNORED
 from torch import Tensor
 from trials import TRIALS, filled
 
-from dicom_node.tools.unet import Engine, Predictor, UNet
+from dicom_node.tools.engine import Engine
+from dicom_node.tools.predictor import Predictor
+from dicom_node.tools.unet import UNet
 
 _EVERY = 6  # slices with lung; all would take longer than the training
 

@@ -27,21 +27,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Segmented:
-    """labels_zyx: uint8, 0, lungs.RIGHT, lungs.LEFT. unsure: see guard.doubts; None: not known."""
+    """labels_zyx: uint8, 0, lungs.RIGHT, lungs.LEFT. unsure: see guard.doubts; None: not known.
+
+    notes: how it was made, where that was unusual.
+    """
 
     labels_zyx: NDArray[np.uint8]
     unsure: NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
 
 
+Engine = Callable[[], str]
 Segmenter = Callable[[Volume, ToolContext], Segmented]
 """Finds the lungs in a volume in canonical axes, HU."""
 
 
 class LungTool:
-    """The contract of `ImageProcessingTool`, for right and left lung."""
+    """The contract of `ImageProcessingTool`, for right and left lung.
+
+    engine: names the arithmetic that the last result came from.
+    """
 
     def __init__(
-        self, *, manifest: ModelManifest, segmenter: Segmenter, digest: str, engine: str
+        self, *, manifest: ModelManifest, segmenter: Segmenter, digest: str, engine: Engine
     ) -> None:
         self._manifest = manifest
         self._segmenter = segmenter
@@ -53,8 +61,11 @@ class LungTool:
         return self._manifest.description
 
     def version_id(self) -> str:
-        """Version, weights and arithmetic: other arithmetic may move a voxel at a border."""
-        return f"{self._manifest.version}+{self._digest[:12]}.{self._engine}"
+        """Version, weights and arithmetic: other arithmetic may move a voxel at a border.
+
+        Of the last result: a shortage of memory may have changed the arithmetic.
+        """
+        return f"{self._manifest.version}+{self._digest[:12]}.{self._engine()}"
 
     def identity(self) -> AlgorithmIdentity:
         """What is written into each result."""
@@ -80,14 +91,14 @@ class LungTool:
             found = self._segmenter(turned, context)
         else:
             found = Segmented(labels_zyx=np.zeros(turned.voxels_zyx.shape, np.uint8))
-        labels, unsure = lungs.cleaned(found.labels_zyx, turned), found.unsure
+        labels, unsure, notes = lungs.cleaned(found.labels_zyx, turned), found.unsure, found.notes
         del found
         as_given = np.ascontiguousarray(order.undo(labels), np.uint8)
         result = SegmentationResult(
             labels_zyx=as_given,
             segments=self._manifest.segments,
             measurements=lungs.measured(as_given, volume),
-            notes=lungs.remarks(labels),
+            notes=(*lungs.remarks(labels), *notes),
             doubts=guard.doubts(labels, turned, unsure),
         )
         return (result,)
@@ -107,7 +118,7 @@ class SliceWiseLungTool(LungTool):
     """A lung tool that can begin while the Series still arrives."""
 
     def __init__(
-        self, *, manifest: ModelManifest, segmenter: AheadSegmenter, digest: str, engine: str
+        self, *, manifest: ModelManifest, segmenter: AheadSegmenter, digest: str, engine: Engine
     ) -> None:
         super().__init__(manifest=manifest, segmenter=segmenter, digest=digest, engine=engine)
         self._ahead = segmenter.ahead

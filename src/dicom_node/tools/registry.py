@@ -75,16 +75,16 @@ def _weights(manifest: ModelManifest) -> bytes:
 
 
 def _unet(manifest: ModelManifest, device: str, threads: int) -> ImageProcessingTool:
-    from dicom_node.tools import unet  # noqa: PLC0415  (torch takes seconds)
+    from dicom_node.tools import predictor  # noqa: PLC0415  (torch takes seconds)
 
-    segmenter = unet.lung_segmenter(
+    segmenter = predictor.lung_segmenter(
         _weights(manifest), device=device, threads=threads, window_hu=manifest.window_hu
     )
     return SliceWiseLungTool(
         manifest=manifest,
         segmenter=segmenter,
         digest=str(manifest.sha256),
-        engine=segmenter.engine.label,
+        engine=lambda: segmenter.label,
     )
 
 
@@ -96,7 +96,7 @@ def _threshold(manifest: ModelManifest, _device: str, _threads: int) -> ImagePro
         manifest=manifest,
         segmenter=threshold.segment,
         digest=hashlib.sha256(b"".join(code)).hexdigest(),
-        engine="numpy",
+        engine=lambda: "numpy",
     )
 
 

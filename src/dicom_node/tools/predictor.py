@@ -1,0 +1,288 @@
+"""From slices to classes: what the network is shown of each, and the way of its answer back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from dicom_node.domain.errors import ToolError
+from dicom_node.domain.tool import ToolContext
+from dicom_node.tools.body import body_box
+from dicom_node.tools.engine import Engine, Placed, engine_for, rungs
+from dicom_node.tools.lung_tool import Segmented
+from dicom_node.tools.slices import FoundSlice, Shown, Triple
+from dicom_node.tools.unet import SIDE, UNet, cut, fused, network_from, paste
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dicom_node.domain.volume import Volume
+
+TWO_MINDS = 1.1  # difference of the logits below which the best class is not 3 times as likely
+
+Place = Callable[[UNet, Engine, tuple[float, float]], Placed]
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Predictor:
+    """A trained network, loaded once.
+
+    engine: what the last answer came from; another one than at first only where memory did not
+    suffice for that. place: puts the network on an engine.
+    """
+
+    def __init__(
+        self,
+        network: UNet,
+        engine: Engine,
+        window_hu: tuple[float, float],
+        place: Place = Placed,
+    ) -> None:
+        if engine.threads > 0:
+            torch.set_num_threads(engine.threads)
+        self.engine = engine
+        self.window_hu = window_hu
+        self._top = engine
+        self._place = place
+        self._network = fused(network.eval())
+        self._placed: Placed | None = None
+
+    def warm(self) -> None:
+        """Run the network once; where memory does not suffice now, a Series finds out again."""
+        try:
+            self._on(self._top).warm()
+        except torch.OutOfMemoryError:
+            self._placed = None
+
+    def found(
+        self, shown: Shown, progress: Progress = lambda _done, _total: None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Classes of every voxel, uint8 [slice, row, column]; and how unsure each slice is.
+
+        That is the number of pixels in two minds against those of a class but 0.
+
+        What `shown.memory` knows is not worked out again. Memory beyond input and output is that of
+        a few batches of slices. Where it does not suffice all slices are worked out anew in smaller
+        batches, then on the CPU: every answer of a Series comes from one engine.
+        Raises ToolError.
+        """
+        for engine in rungs(self._top):
+            try:
+                return self._all(self._on(engine), shown, progress)
+            except torch.OutOfMemoryError:
+                self._placed = None
+            _let_go()  # after the exception, which holds what was allocated
+        raise ToolError(f"The memory of {self._top.device} does not suffice for one slice.")
+
+    def slices(self, shown: Shown, chosen: Sequence[Triple]) -> list[FoundSlice]:
+        """What is found in the middle slice of each of some triples.
+
+        Raises torch.OutOfMemoryError: what is worked out ahead takes no second way.
+        """
+        placed = self._on(self._top)
+        batches = _batches(chosen, placed.engine.batch)
+        return [
+            FoundSlice.of(labels, unsure)
+            for answers in _in_order(partial(_answers, placed, shown), batches, self.workers)
+            for labels, unsure in answers
+        ]
+
+    @property
+    def workers(self) -> int:
+        """Batches under way at a time: on a GPU the next is prepared while one is worked on."""
+        return 1 if self._top.device == "cpu" else 2
+
+    def logits(self, hu: Tensor) -> Tensor:
+        """(B, 3, SIDE, SIDE) in HU -> float32 logits (B, classes, SIDE, SIDE)."""
+        placed = self._on(self._top)
+        with placed.turn:
+            return placed.logits(hu.to(placed.device)).clone()
+
+    def _on(self, engine: Engine) -> Placed:
+        if self._placed is None or self._placed.engine != engine:
+            self._placed = None
+            self._placed = self._place(self._network, engine, self.window_hu)
+        self.engine = engine
+        return self._placed
+
+    def _all(
+        self, placed: Placed, shown: Shown, progress: Progress
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        labels: NDArray[np.uint8] = np.zeros(shown.voxels_zyx.shape, np.uint8)
+        unsure = np.zeros(len(labels))
+        missing = []
+        for n, triple in enumerate(shown.beside):
+            known = shown.remembered(triple) if placed.engine == self._top else None
+            if known is None:
+                missing.append(triple)
+            else:
+                labels[n], unsure[n] = known.labels(), known.unsure
+        done = len(labels) - len(missing)
+        batches = _batches(missing, placed.engine.batch)
+        work = partial(_answers, placed, shown)
+        for chosen, answers in zip(batches, _in_order(work, batches, self.workers), strict=True):
+            for (_, at, _), answer in zip(chosen, answers, strict=True):
+                labels[at], unsure[at] = answer
+            done += len(chosen)
+            progress(done, len(labels))
+        return labels, unsure
+
+
+def _batches(triples: Sequence[Triple], size: int) -> list[Sequence[Triple]]:
+    return [triples[first : first + size] for first in range(0, len(triples), size)]
+
+
+@torch.inference_mode()
+def _answers(
+    placed: Placed, shown: Shown, chosen: Sequence[Triple]
+) -> list[tuple[NDArray[np.uint8], float]]:
+    """Classes [row, column] of the middle slice of each of at most `batch` triples; how unsure.
+
+    The network always works on a whole batch, so that company does not change an answer.
+    """
+    voxels, spacing = shown.voxels_zyx, shown.spacing_yx_mm
+    boxes = [body_box(voxels[[at]], spacing) for _, at, _ in chosen]
+    used = sorted({i for triple in chosen for i in triple})
+    planes = _tensor(np.stack([voxels[i] for i in used]))
+    if placed.device.type == "cuda":
+        planes = planes.pin_memory()
+    with placed.turn:
+        planes = planes.to(placed.device, non_blocking=True).float()
+        inputs = torch.zeros((placed.engine.batch, 3, SIDE, SIDE), device=placed.device)
+        for n, (triple, box) in enumerate(zip(chosen, boxes, strict=True)):
+            hu = planes[[used.index(i) for i in triple]]
+            inputs[n] = cut(hu[None], box, placed.air_hu)[0]
+        logits = placed.logits(inputs)
+        labels = torch.zeros(
+            (len(chosen), *voxels.shape[1:]), dtype=torch.uint8, device=placed.device
+        )
+        for n, box in enumerate(boxes):
+            paste(logits[n : n + 1], box, labels[n : n + 1])
+        counts = _counts(logits[: len(chosen)]).cpu()
+        found: NDArray[np.uint8] = labels.cpu().numpy()
+    if not bool(counts[:, 2].all()):
+        raise ToolError("The network gave values that are no numbers.")
+    return [
+        (plane, doubtful / max(lung, 1))
+        for plane, (doubtful, lung, _) in zip(found, counts.tolist(), strict=True)
+    ]
+
+
+def _tensor(planes: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(planes if planes.dtype == np.int16 else planes.astype(np.float32))
+
+
+def _counts(logits: Tensor) -> Tensor:
+    """(B, classes, H, W) -> (B, 3): pixels in two minds, pixels of a class but 0, all is finite.
+
+    In two minds: the best class is not three times as likely as the next.
+    """
+    best, next_best = logits[:, 0], torch.full_like(logits[:, 0], -torch.inf)
+    for k in range(1, logits.shape[1]):
+        next_best = torch.maximum(next_best, torch.minimum(best, logits[:, k]))
+        best = torch.maximum(best, logits[:, k])
+    doubtful = (best - next_best < TWO_MINDS).sum((1, 2))
+    lung = (best > logits[:, 0]).sum((1, 2))
+    return torch.stack((doubtful, lung, torch.isfinite(logits).all(1).all(1).all(1)), dim=1)
+
+
+def _in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """work(item) for each, in their order; so many at a time, and no more of them kept."""
+    if workers == 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, item))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _let_go() -> None:
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+class LungSegmenter:
+    """The network as a segmenter: volume in, RIGHT and LEFT out."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._usual = predictor.engine
+
+    @property
+    def label(self) -> str:
+        """Of the engine that gave the last result."""
+        return self._predictor.engine.label
+
+    def __call__(self, volume: Volume, context: ToolContext) -> Segmented:
+        """0, RIGHT, LEFT for a volume in canonical axes, HU. Raises ToolError without memory."""
+        labels, unsure = self._predictor.found(_shown(volume, context), context.progress)
+        used = self._predictor.engine
+        notes: tuple[str, ...] = ()
+        if used != self._usual:
+            notes = (f"Memory was short on {self._usual.device}: worked out by {used.label}.",)
+        return Segmented(labels_zyx=labels, unsure=unsure, notes=notes)
+
+    def ahead(self, volume: Volume, context: ToolContext) -> None:
+        """Remember what is found in slices whose neighbours have arrived, until told to stop."""
+        if context.memory is None or not volume.slice_keys:
+            return
+        shown = _shown(volume, context)
+        new = [triple for triple in shown.settled() if shown.remembered(triple) is None]
+        for chosen in _batches(new, self._usual.batch * self._predictor.workers):
+            if context.stop():
+                return
+            try:
+                found = self._predictor.slices(shown, chosen)
+            except torch.OutOfMemoryError:
+                return  # the step will see
+            for triple, one in zip(chosen, found, strict=True):
+                context.memory[shown.key(triple)] = one
+
+
+def _shown(volume: Volume, context: ToolContext) -> Shown:
+    slice_mm, row_mm, column_mm = volume.spacing_zyx_mm
+    heights = volume.heights_mm or tuple(i * slice_mm for i in range(len(volume.voxels_zyx)))
+    return Shown(
+        voxels_zyx=volume.voxels_zyx,
+        heights_mm=heights,
+        spacing_yx_mm=(row_mm, column_mm),
+        keys=volume.slice_keys,
+        memory=context.memory,
+    )
+
+
+def lung_segmenter(
+    weights: bytes, *, device: str, threads: int, window_hu: tuple[float, float]
+) -> LungSegmenter:
+    """Load the network from the bytes of a safetensors file, and run it once.
+
+    Raises ToolError for weights of another shape, and for a device that is not there.
+    """
+    try:
+        network = network_from(load(weights))
+        predictor = Predictor(network, engine_for(device, threads), window_hu)
+        predictor.warm()
+    except (KeyError, SafetensorError) as wrong:
+        raise ToolError("The weights are not those of a lung U-Net.") from wrong
+    except RuntimeError as refused:
+        raise ToolError(f"The network cannot be put on {device}: {refused}") from refused
+    return LungSegmenter(predictor)
