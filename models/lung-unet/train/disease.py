@@ -61,16 +61,16 @@ def _grid(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
 def _shape(scene: Scene, lung: Tensor) -> Tensor:
     """Where the disease is, 0 or 1 (3, rows, columns), not yet cut to the lung."""
     kind = float(torch.rand(()))
-    if kind < 0.48:
+    if kind < 0.60:
         where = _mass(scene, lung)
-        for _ in range(int(torch.randint(3, ())) if chance(0.3) else 0):
+        for _ in range(int(torch.randint(1, 4, ())) if chance(0.6) else 0):
             where = torch.maximum(where, _mass(scene, lung))
         return where
-    if kind < 0.70:
+    if kind < 0.76:
         return _level(scene, lung)
-    if kind < 0.80:
+    if kind < 0.83:
         return _patches(scene)
-    if kind < 0.90:
+    if kind < 0.91:
         return _rind(scene, lung)
     if kind < 0.96:
         return _part(scene, lung)
@@ -81,15 +81,15 @@ def _mass(scene: Scene, lung: Tensor) -> Tensor:
     """An ellipsoid, smooth or lobed, that the slices cut somewhere; often at the pleura."""
     z, y, x = _grid(scene)
     rows, columns = torch.nonzero(lung[1], as_tuple=True)
-    if chance(0.65):  # at the pleura: where little lung is around
+    if chance(0.75):  # at the pleura: where little lung is around
         weight = (1.02 - blurred(lung[1].float(), 6.0 / scene.pixel_mm)[rows, columns]) ** 4
     else:
         weight = torch.ones(len(rows))
     at = int(torch.multinomial(weight, 1))
     cy, cx = y[0, rows[at], 0], x[0, 0, columns[at]]
-    a = log_uniform(5, 50)
+    a = log_uniform(8, 50)
     b, c = a * log_uniform(0.6, 1.6), a * log_uniform(0.7, 1.4)
-    height = c * uniform(-0.9, 0.9)
+    height = c * uniform(-0.8, 0.8)
     turn = uniform(0, math.pi)
     u = (math.cos(turn) * (x - cx) + math.sin(turn) * (y - cy)) / a
     v = (-math.sin(turn) * (x - cx) + math.cos(turn) * (y - cy)) / b

@@ -17,6 +17,8 @@ from dicom_node.tools.body import Box
 
 SIDE = 256  # rows and columns of the network's input
 CHANNELS = (16, 32, 64, 128, 256)
+SHOWN = 3  # slices: one between its neighbours
+TISSUE_HU = (-160.0, 150.0)
 
 
 class Block(nn.Module):
@@ -41,13 +43,13 @@ class UNet(nn.Module):
     def __init__(self, channels: tuple[int, ...] = CHANNELS, outputs: int = 3) -> None:
         super().__init__()
         pairs = list(pairwise(channels))
-        self.stem = Block(3, channels[0])
+        self.stem = Block(2 * SHOWN, channels[0])
         self.down = nn.ModuleList(Block(a, b) for a, b in pairs)
         self.up = nn.ModuleList(Block(a + b, a) for a, b in reversed(pairs))
         self.head = nn.Conv2d(channels[0], outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) from `normalised`, H and W multiples of 16 -> logits (B, outputs, H, W)."""
+        """(B, 6, H, W) from `normalised`, H and W multiples of 16 -> logits (B, outputs, H, W)."""
         x = self.stem(x)  #                                            (B,  16, 256, 256)
         across = [x]
         for block in self.down:  #                                     (B, 256,  16,  16) at last
@@ -62,9 +64,15 @@ class UNet(nn.Module):
 
 
 def normalised(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:
-    """HU -> -1..1 over the window; what is below it (padding, the scan circle) counts as air."""
-    low, high = window_hu
-    return (hu.clamp(low, high) - low) * (2.0 / (high - low)) - 1.0
+    """HU (B, C, H, W) -> -1..1 (B, 2 C, H, W): over the window, and over TISSUE_HU.
+
+    What is below (padding, the scan circle) counts as air. Rib, muscle, fluid and fat differ by a
+    tenth of the window only: in the second half they are as far apart as air and tissue are.
+    """
+    looks = []
+    for low, high in (window_hu, TISSUE_HU):
+        looks.append((hu.clamp(low, high) - low) * (2.0 / (high - low)) - 1.0)
+    return torch.cat(looks, dim=1)
 
 
 def cut(hu: Tensor, box: Box, air_hu: float) -> Tensor:

@@ -19,13 +19,15 @@ def box(top: int, bottom: int, left: int, right: int) -> Box:
 
 def test_the_network_has_the_size_that_was_meant() -> None:
     network = UNet()
-    assert sum(p.numel() for p in network.parameters()) == 1_964_131
-    assert network(torch.zeros(1, 3, 32, 48)).shape == (1, 3, 32, 48)
+    assert sum(p.numel() for p in network.parameters()) == 1_964_563
+    assert network(torch.zeros(1, 6, 32, 48)).shape == (1, 3, 32, 48)
 
 
 def test_below_air_is_air_and_above_the_window_is_its_end() -> None:
-    hu = torch.tensor([-3024.0, -1024.0, -437.0, 150.0, 3000.0])
-    assert normalised(hu, WINDOW).tolist() == [-1.0, -1.0, 0.0, 1.0, 1.0]
+    hu = torch.tensor([-3024.0, -1024.0, -437.0, -5.0, 150.0, 3000.0])[None, None, None]
+    whole, tissue = normalised(hu, WINDOW)[0, :, 0].tolist()
+    assert whole == pytest.approx([-1.0, -1.0, 0.0, 0.736, 1.0, 1.0], abs=1e-3)
+    assert tissue == [-1.0, -1.0, -1.0, 0.0, 1.0, 1.0]
 
 
 def test_a_box_beyond_the_matrix_shows_air_there() -> None:
@@ -56,7 +58,7 @@ def test_what_was_cut_out_is_pasted_to_its_place(b: Box) -> None:
 def test_a_fused_network_gives_the_same_answer() -> None:
     torch.manual_seed(3)
     network = UNet((4, 8))
-    x = torch.randn(4, 3, 32, 32)
+    x = torch.randn(4, 6, 32, 32)
     network(x)  # moves the means of the normalisations away from zero
     expected = network.eval()(x)
     assert torch.allclose(fused(network)(x), expected, atol=1e-5)
