@@ -1,33 +1,64 @@
-"""Score a model as the product runs it, on real DICOM series that it was not trained on.
+"""Score a model as the product runs it, on real series that it was not trained on.
 
     python models/lung-unet/train/evaluate.py --data DIR --manifest FILE --out evaluation.json
+    python models/lung-unet/train/evaluate.py ... --weights FILE     # not yet published ones
 
-DIR holds test/NAME/ and quirks/NAME/ with DICOM files; FILE is MANIFEST.toml, the labels beside it.
+DIR holds test/NAME/ and quirks/NAME/ with DICOM files, and train/NAME/ with volumes; FILE is
+MANIFEST.toml, the labels beside it. --quick takes a few minutes on two cores: painted disease,
+other positions and other fields of view on the shortest series only.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import data
 import numpy as np
+import situations
+from model_folder import copy_with
+from numpy.typing import NDArray
+from reading import as_text
+from scores import SIDES, dice, scored, truth_for, worst_slice
 from trials import TRIALS, filled
 
 from dicom_node.domain.errors import NodeError
-from dicom_node.domain.tool import ImageProcessingTool, ToolContext
+from dicom_node.domain.tool import ImageProcessingTool, SegmentationResult, ToolContext
 from dicom_node.domain.volume import Volume, canonical
 from dicom_node.iod.image import read_headers, read_volume
 from dicom_node.tools.registry import build_tool, load_models
 
-SIDES = {"right": (1, 2), "left": (2, 1)}  # segment number; value in the label files
-IGNORED = 3
-WITHOUT_LUNG = ("head-c3n", "pelvis-acrin001", "cerr-hn-511", "no-sop-class")
+MODELS = Path(__file__).parents[2]
+QUIRKS = {  # series without lung: what they show; whether the same patient was trained on
+    "head-c3n": ("head", True),
+    "pelvis-acrin001": ("pelvis", True),
+    "cerr-hn-511": ("neck", False),
+    "no-sop-class": ("abdomen", True),
+}
+VOLUMES = {  # archives of train/ without lung: what they show; whether they were trained on
+    "head-cerebrix": ("head", False),
+    "totalseg-abdomen": ("abdomen", True),
+    "sts-limbs": ("limbs, single slices", True),
+}
+SHORT = 40  # slices: a series that is done in a moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A test series; truth in its slice order, with the values of the label files."""
+
+    name: str
+    kind: str
+    volume: Volume
+    truth: NDArray[np.uint8]
 
 
 def series_of(folder: Path) -> list[list[Path]]:
@@ -43,41 +74,33 @@ def series_of(folder: Path) -> list[list[Path]]:
     return list(found.values())
 
 
-def truth_for(volume: Volume, label_file: Path) -> np.ndarray:
-    """The stored labels in the slice order of the volume."""
-    stored = np.load(label_file)
-    index = {str(uid): i for i, uid in enumerate(stored["sop_instance_uid"])}
-    return stored["mask"][[index[uid] for uid in volume.instance_uids]]
+def labelled(folder: Path, manifest: Path, only: str | None = None) -> Iterator[Labelled]:
+    """Every test series that has a label, or one of them."""
+    for entry in data.entries(manifest, "test"):
+        name, label = str(entry["name"]), str(entry["label"]).split()[0]
+        if label == "none" or only not in (None, name):
+            continue
+        volume = read_volume(series_of(folder / "test" / name)[0])
+        truth = truth_for(volume, manifest.parent / label)
+        yield Labelled(name=name, kind=label.split(".")[-2], volume=volume, truth=truth)
 
 
-def dice(found: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> float:
-    both = np.count_nonzero(found & truth & valid)
-    sizes = np.count_nonzero(found & valid) + np.count_nonzero(truth & valid)
-    return round(2.0 * float(both) / float(max(sizes, 1)), 4)
+def run(tool: ImageProcessingTool, volume: Volume) -> SegmentationResult:
+    return tool.process(volume, ToolContext())[0]
 
 
-def scored(tool: ImageProcessingTool, volume: Volume, truth: np.ndarray) -> dict[str, object]:
-    """Dice a side, voxels on the wrong side, seconds."""
+def plain(tool: ImageProcessingTool, this: Labelled) -> dict[str, object]:
     began = time.perf_counter()
-    labels = tool.process(volume, ToolContext())[0].labels_zyx
+    made = run(tool, this.volume)
     seconds = time.perf_counter() - began
-    valid = truth != IGNORED
-    result: dict[str, object] = {"slices": len(labels)}
-    for side, (segment, value) in SIDES.items():
-        result[side] = dice(labels == segment, truth == value, valid)
-        per_slice = [
-            dice(labels[z] == segment, truth[z] == value, valid[z])
-            for z in np.flatnonzero(np.count_nonzero(truth == value, axis=(1, 2)) > 500)
-        ]
-        result[f"{side}_worst_slice"] = min(per_slice, default=1.0)
-    wrong = ((labels == 1) & (truth == 1)) | ((labels == 2) & (truth == 2))
-    result["wrong_side_ml"] = round(int(np.count_nonzero(wrong)) * volume.voxel_ml, 2)
-    result["seconds_per_slice"] = round(seconds / len(labels), 4)
-    return result
+    row = {"label": this.kind, **scored(made.labels_zyx, this.truth, this.volume)}
+    row["seconds_per_slice"] = round(seconds / len(this.truth), 4)
+    row["doubts"] = list(made.doubts)
+    return row
 
 
 def recalls(
-    tool: ImageProcessingTool, volume: Volume, truth: np.ndarray, chosen: Sequence[str]
+    tool: ImageProcessingTool, volume: Volume, truth: NDArray[np.uint8], chosen: Sequence[str]
 ) -> dict[str, float]:
     """Share of the voxels of each trial disease that is found on its side, by trial and side."""
     turned, order = canonical(volume)
@@ -90,58 +113,157 @@ def recalls(
                 continue
             texture = "grain" if side == "right" else "stripes"
             voxels = filled(turned.voxels_zyx.astype(np.float32), where, texture)
-            sick = replace(volume, voxels_zyx=np.ascontiguousarray(order.undo(voxels)))
-            labels = tool.process(sick, ToolContext())[0].labels_zyx
-            hit = labels[np.asarray(order.undo(where))] == segment
+            sick = replace(
+                volume, voxels_zyx=np.ascontiguousarray(order.undo(voxels)), slice_keys=()
+            )
+            hit = run(tool, sick).labels_zyx[np.asarray(order.undo(where))] == segment
             found[f"{trial} {side}"] = round(float(hit.mean()), 3)
     return found
 
 
-def false_lung(tool: ImageProcessingTool, folder: Path) -> dict[str, object]:
-    """The worst slice of the series of a folder that show no lung."""
-    worst = 0.0
-    for paths in series_of(folder):
-        try:
-            volume = read_volume(paths)
-        except NodeError as refused:
-            return {"refused": str(refused)}
-        labels = tool.process(volume, ToolContext())[0].labels_zyx
+def stomach_gas(tool: ImageProcessingTool, this: Labelled) -> dict[str, object]:
+    """Lung found in gas that was painted beside the left lung's base; {} where there is no room."""
+    turned, order = canonical(this.volume)
+    painted = situations.with_stomach_gas(turned, np.asarray(order.apply(this.truth)))
+    if painted is None:
+        return {}
+    volume, gas = painted
+    wrong = (run(tool, volume).labels_zyx > 0) & gas
+    _, row, column = turned.spacing_zyx_mm
+    in_all = round(int(np.count_nonzero(gas)) * turned.voxel_ml, 1)
+    worst = worst_slice(np.count_nonzero(wrong, axis=(1, 2)) * row * column / 100)
+    return {"ml": in_all, **worst}
+
+
+def positions(tool: ImageProcessingTool, this: Labelled) -> dict[str, dict[str, object]]:
+    """The same patient in other arrays: how many voxels differ, how many are on the wrong side."""
+    plain_labels = run(tool, this.volume).labels_zyx
+    table = {}
+    for position in situations.POSITIONS:
+        stored = situations.stored_otherwise(this.volume, position)
+        labels = situations.stored_back(run(tool, stored).labels_zyx, position)
+        swapped = (labels > 0) & (plain_labels > 0) & (labels != plain_labels)
+        table[position] = {
+            "other_voxels": int(np.count_nonzero(labels != plain_labels)),
+            "other_side": int(np.count_nonzero(swapped)),
+        }
+    return table
+
+
+def fields(tool: ImageProcessingTool, this: Labelled) -> dict[str, dict[str, object]]:
+    """Parts of the chest: Dice of what is left of each lung, and what the result says of itself."""
+    turned, order = canonical(this.volume)
+    truth = np.asarray(order.apply(this.truth))
+    table = {}
+    for field, crop in situations.FIELDS.items():
+        window = crop(truth)
+        part, rest = situations.cropped(turned, window), truth[window]
+        made = run(tool, part)
+        row: dict[str, object] = {}
+        for side, (segment, value) in SIDES.items():
+            of_side = made.labels_zyx == segment
+            if np.count_nonzero(rest == value) * part.voxel_ml > 20.0:
+                row[side] = dice(of_side, rest == value, rest != 3)
+            else:
+                wrong = np.count_nonzero(of_side & (rest != value))
+                row[f"false_{side}_ml"] = round(int(wrong) * part.voxel_ml, 1)
+        table[field] = {**row, "doubts": list(made.doubts), "notes": list(made.notes)}
+    return table
+
+
+def false_lung(tool: ImageProcessingTool, volumes: Sequence[Volume]) -> dict[str, object]:
+    """The worst slice of volumes that show no lung."""
+    worst: dict[str, object] = {"cm2": 0.0, "slice": 0}
+    for n, volume in enumerate(volumes):
+        labels = run(tool, volume).labels_zyx
         _, row, column = volume.spacing_zyx_mm
-        pixels = np.count_nonzero(labels, axis=(1, 2)).max()
-        worst = max(worst, float(pixels) * row * column / 100)
-    return {"worst_slice_cm2": round(worst, 1)}
+        here = worst_slice(np.count_nonzero(labels, axis=(1, 2)) * row * column / 100)
+        if len(labels) == 1:
+            here["slice"] = n
+        worst = max(worst, here, key=lambda w: float(str(w["cm2"])))
+    return worst
+
+
+def without_lung(tool: ImageProcessingTool, folder: Path) -> dict[str, dict[str, object]]:
+    table: dict[str, dict[str, object]] = {}
+    for name, (shows, known) in QUIRKS.items():
+        row: dict[str, object] = {"shows": shows, "patient_trained_on": known}
+        try:
+            volumes = [read_volume(paths) for paths in series_of(folder / "quirks" / name)]
+            table[name] = row | false_lung(tool, volumes)
+        except NodeError as refused:
+            table[name] = row | {"refused": str(refused)}
+    for name, (shows, known) in VOLUMES.items():
+        if (folder / "train" / name).is_dir():
+            row = {"shows": shows, "patient_trained_on": known}
+            table[name] = row | false_lung(tool, stored_volumes(folder / "train" / name))
+    return table
+
+
+def stored_volumes(folder: Path) -> list[Volume]:
+    """An archive of train/ as one volume; single slices as volumes of one slice."""
+    archive = data.load(folder)
+    z, y, x = archive.spacing_zyx_mm
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = z, y, x, 1.0
+    hu = archive.hu.numpy().astype(np.int16)
+    parts = [hu[i : i + 1] for i in range(len(hu))] if archive.single else [hu]
+    return [Volume(voxels_zyx=part, affine_lps_mm=affine) for part in parts]
+
+
+@contextmanager
+def the_tool(args: argparse.Namespace) -> Iterator[tuple[ImageProcessingTool, str]]:
+    """The model in --models, with --weights instead of its own where given; and their digest."""
+    with tempfile.TemporaryDirectory() as made:
+        models = args.models
+        if args.weights:
+            models = Path(made)
+            copy_with(args.models / args.model, args.weights, models / args.model)
+        manifest = load_models(models)[args.model]
+        digest = hashlib.sha256(
+            (models / args.model / "weights.safetensors").read_bytes()
+        ).hexdigest()
+        yield build_tool(manifest, device=args.device, threads=args.threads), digest
+
+
+def evaluated(tool: ImageProcessingTool, args: argparse.Namespace) -> Iterator[dict[str, dict]]:
+    """The report as it grows."""
+    report: dict[str, dict] = {"test": {}, "positions": {}, "fields": {}, "without_lung": {}}
+    for this in labelled(args.data, args.manifest, args.only):
+        row = plain(tool, this)
+        if not args.quick or len(this.truth) <= SHORT:
+            row["painted"] = recalls(tool, this.volume, this.truth, list(TRIALS))
+            row["stomach_gas"] = stomach_gas(tool, this)
+            report["positions"][this.name] = positions(tool, this)
+            report["fields"][this.name] = fields(tool, this)
+        report["test"][this.name] = row
+        yield report
+    if not args.only:
+        report["without_lung"] = without_lung(tool, args.data)
+    yield report
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
+    ask = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     ask.add_argument("--data", type=Path, required=True)
     ask.add_argument("--manifest", type=Path, required=True)
-    ask.add_argument("--models", type=Path, default=Path(__file__).parents[2])
+    ask.add_argument("--models", type=Path, default=MODELS)
     ask.add_argument("--model", default="lung-unet")
+    ask.add_argument("--weights", type=Path, help="instead of those of the model")
     ask.add_argument("--device", default="cpu")
+    ask.add_argument("--threads", type=int, default=2)
     ask.add_argument("--out", type=Path)
-    ask.add_argument("--quick", action="store_true", help="Dice only")
+    ask.add_argument("--only", help="one test series, and nothing else")
+    ask.add_argument("--quick", action="store_true", help="a few minutes")
     args = ask.parse_args()
-    manifest = load_models(args.models)[args.model]
-    tool = build_tool(manifest, device=args.device, threads=2)
-    report: dict[str, dict] = {"tool": {"version": tool.version_id()}, "test": {}, "quirks": {}}
-    for entry in data.entries(args.manifest, "test"):
-        name, label = str(entry["name"]), str(entry["label"]).split()[0]
-        if label == "none":
-            continue
-        volume = read_volume(series_of(args.data / "test" / name)[0])
-        truth = truth_for(volume, args.manifest.parent / label)
-        row = scored(tool, volume, truth)
-        row["label"] = label.split(".")[-2]
-        if not args.quick:
-            row["painted"] = recalls(tool, volume, truth, sorted(TRIALS))
-        report["test"][name] = row
-        print(name, row, flush=True)
-    for name in () if args.quick else WITHOUT_LUNG:
-        report["quirks"][name] = false_lung(tool, args.data / "quirks" / name)
-        print(name, report["quirks"][name], flush=True)
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    with the_tool(args) as (tool, digest):
+        facts = {"version": tool.version_id(), "digest": digest, "quick": args.quick}
+        for report in evaluated(tool, args):
+            if args.out:
+                text = json.dumps({"tool": facts, **report}, indent=1)
+                args.out.write_text(text + "\n", "utf-8")
+            print(f"{', '.join(report['test'])} ...", flush=True)
+    print(as_text(report))
 
 
 if __name__ == "__main__":
