@@ -244,16 +244,8 @@ def evaluated(tool: ImageProcessingTool, args: argparse.Namespace) -> Iterator[d
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    ask.add_argument("--data", type=Path, required=True)
-    ask.add_argument("--manifest", type=Path, required=True)
-    ask.add_argument("--models", type=Path, default=MODELS)
-    ask.add_argument("--model", default="lung-unet")
-    ask.add_argument("--weights", type=Path, help="instead of those of the model")
-    ask.add_argument("--device", default="cpu")
-    ask.add_argument("--threads", type=int, default=2)
+    ask = arguments(__doc__.split("\n", maxsplit=1)[0])
     ask.add_argument("--out", type=Path)
-    ask.add_argument("--only", help="one test series, and nothing else")
     ask.add_argument("--quick", action="store_true", help="a few minutes")
     args = ask.parse_args()
     with the_tool(args) as (tool, digest):
@@ -264,6 +256,20 @@ def main() -> None:
                 args.out.write_text(text + "\n", "utf-8")
             print(f"{', '.join(report['test'])} ...", flush=True)
     print(as_text(report))
+
+
+def arguments(about: str) -> argparse.ArgumentParser:
+    """Which data, which model."""
+    ask = argparse.ArgumentParser(description=about)
+    ask.add_argument("--data", type=Path, required=True)
+    ask.add_argument("--manifest", type=Path, required=True)
+    ask.add_argument("--models", type=Path, default=MODELS)
+    ask.add_argument("--model", default="lung-unet")
+    ask.add_argument("--weights", type=Path, help="instead of those of the model")
+    ask.add_argument("--device", default="cpu")
+    ask.add_argument("--threads", type=int, default=2)
+    ask.add_argument("--only", help="one test series, and nothing else")
+    return ask
 
 
 if __name__ == "__main__":

@@ -48,3 +48,13 @@ def _mirror(plane: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[np.uint8
 
 
 _HOW = {"ignore": _ignore, "mirror": _mirror}
+
+
+def described(path: Path) -> str:
+    """One line for each."""
+    entries = tomllib.loads(path.read_text("utf-8"))["mend"]
+    return "\n".join(
+        f"* {e['archive']}, slices {e['slices'][0]} to {e['slices'][1]}, {e['side']}: "
+        f"{e['why']} ({e['how']})"
+        for e in entries
+    )
