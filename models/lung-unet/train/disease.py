@@ -42,7 +42,7 @@ def with_disease(scene: Scene) -> tuple[Tensor, Tensor]:
         return _fibrosis(scene, lung), torch.zeros_like(lung[1])
     where = _shape(scene, lung)
     if kind < 0.30:
-        return _haze(scene, where * lung), torch.zeros_like(lung[1])
+        return _haze(scene, where, lung), torch.zeros_like(lung[1])
     return _opaque(scene, where, lung)
 
 
@@ -176,9 +176,10 @@ def _opaque(scene: Scene, where: Tensor, lung: Tensor) -> tuple[Tensor, Tensor]:
     return hu, dense
 
 
-def _haze(scene: Scene, where: Tensor) -> Tensor:
+def _haze(scene: Scene, where: Tensor, lung: Tensor) -> Tensor:
     """Ground glass: what was there still shows."""
-    share = torch.stack([blurred(s, uniform(0.8, 3.0)) for s in where]) * uniform(0.25, 0.85)
+    soft = torch.stack([blurred(s, uniform(0.8, 3.0)) for s in where * lung])
+    share = soft * lung * uniform(0.25, 0.85)
     grain = field(int(torch.randint(8, 40, ())), scene.side) * uniform(0, 40)
     return scene.hu * (1 - share) + share * (uniform(-500, -50) + grain)
 

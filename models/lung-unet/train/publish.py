@@ -40,6 +40,7 @@ def checked(folder: Path, manifest: Path) -> tuple[Found, Found, Found]:
     unfree = [name for name in training["volumes"] if not data.is_free(licences.get(name, ""))]
     if unfree:
         raise SystemExit(f"Trained on what may not be published: {', '.join(unfree)}.")
+    training["licences"] = {name: licences[name] for name in training["volumes"]}
     digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
     path = folder / "evaluation.json"
     evaluation = json.loads(path.read_text("utf-8")) if path.exists() else {"tool": {}}

@@ -17,13 +17,16 @@ from dicom_node.tools.engine import Engine
 from dicom_node.tools.predictor import Predictor
 from dicom_node.tools.unet import UNet
 
+_SMALL = 300  # pixels: a slice with less of a lung is not called the worst
 _EVERY = 6  # slices with lung; all would take longer than the training
 
 
 class Validation:
     """Chosen slices, as they are, and with the diseases of `trials` in them."""
 
-    def __init__(self, archives: list[Archive], window_hu: tuple[float, float]) -> None:
+    def __init__(
+        self, archives: list[Archive], window_hu: tuple[float, float], *, painted: bool = True
+    ) -> None:
         self._window = window_hu
         self._plain: dict[str, tuple[Tensor, Tensor]] = {}
         self._painted: dict[str, tuple[Tensor, Tensor]] = {}
@@ -32,7 +35,7 @@ class Validation:
                 archive, (archive.labels == RIGHT) | (archive.labels == LEFT)
             )
         whole = [a for a in archives if not a.single and sum(a.has_lung()) > 40]
-        for trial in TRIALS:
+        for trial in TRIALS if painted else ():
             made = [_sick(archive, trial, side) for archive in whole for side in (RIGHT, LEFT)]
             if made:
                 stacks, truths = zip(*made, strict=True)
@@ -41,8 +44,8 @@ class Validation:
     def score(self, network: UNet, engine: Engine) -> dict[str, float]:
         """Dice a side over all archives, share of each painted disease found on its side."""
         predictor = Predictor(copy.deepcopy(network), engine, self._window)
-        counts = [self._counts(predictor, name) for name in self._plain]
-        total = np.sum(counts, axis=0)
+        counts = [_counts(predictor, *pair) for pair in self._plain.values()]
+        total = np.concatenate(counts).sum(axis=0)
         score = {"right": _dice(total[0]), "left": _dice(total[1])}
         for trial, (hu, truth) in self._painted.items():
             found = _classes(predictor, hu)
@@ -50,32 +53,34 @@ class Validation:
         return score
 
     def by_archive(self, network: UNet, engine: Engine) -> dict[str, dict[str, float]]:
-        """Dice a side of each archive; one without lung has the false share of its pixels."""
+        """Dice a side of each archive, and of its worst slice; the false share where is no lung."""
         predictor = Predictor(copy.deepcopy(network), engine, self._window)
-        table = {}
-        for name, (_, labels) in self._plain.items():
-            right, left = self._counts(predictor, name)
-            if bool((labels > 0).any()):
-                table[name] = {"right": _dice(right), "left": _dice(left)}
+        table: dict[str, dict[str, float]] = {}
+        for name, (hu, labels) in self._plain.items():
+            each = [
+                _counts(predictor, *one) for one in zip(hu.split(8), labels.split(8), strict=True)
+            ]
+            counts = np.concatenate(each)
+            right, left = counts.sum(axis=0)
+            row = {"slices": len(labels)}
+            if bool(((labels == RIGHT) | (labels == LEFT)).any()):
+                large = [c for pair in counts for c in pair if c[2] > _SMALL]
+                worst = min((_dice(c) for c in large), default=1.0)
+                table[name] = {**row, "right": _dice(right), "left": _dice(left), "worst": worst}
             else:
                 wrong = float(right[1] + left[1]) / labels.numel()
-                table[name] = {"false_percent": round(100 * wrong, 3)}
+                table[name] = {**row, "false_percent": round(100 * wrong, 3)}
         return table
 
-    def _counts(self, predictor: Predictor, name: str) -> np.ndarray:
-        """(2, 3): overlap, found, true pixels of each side."""
-        hu, labels = self._plain[name]
-        found = _classes(predictor, hu).masked_fill(labels == IGNORED, 0)
-        return np.array(
-            [
-                [
-                    int(((found == side) & (labels == side)).sum()),
-                    int((found == side).sum()),
-                    int((labels == side).sum()),
-                ]
-                for side in (RIGHT, LEFT)
-            ]
-        )
+
+def _counts(predictor: Predictor, hu: Tensor, labels: Tensor) -> np.ndarray:
+    """(B, 2, 3): overlap, found, true pixels of each side in each slice."""
+    found = _classes(predictor, hu).masked_fill(labels == IGNORED, 0)
+    sides = [
+        torch.stack([(found == s) & (labels == s), found == s, labels == s], dim=1)
+        for s in (RIGHT, LEFT)
+    ]
+    return torch.stack(sides, dim=1).sum(dim=(3, 4)).numpy()
 
 
 def _chosen(archive: Archive, wanted: Tensor) -> tuple[Tensor, Tensor]:
