@@ -4,7 +4,9 @@
 #   make test       all tests, in WORKERS=2 processes; says what was skipped, and for lack of what
 #   make bench      how fast it receives, encodes, and does the whole job; ARGS="--rounds 1"
 #   make faults     the tests that kill, cut the power and fill the disk, at length; says what it found
-#   make train      trains the lung model anew: DATA=/path/to/volumes
+#   make train      trains the lung model anew: DATA=/path/to/volumes OUT=build/lung-unet
+#   make evaluate   scores what was trained on the series in DATA; ARGS=--quick for a few minutes
+#   make publish    puts it into models/lung-unet with its card: DATE=2026-01-31 MACHINE="2 cores"
 #   make docs       the documents as HTML
 # PYTHON=python3.12 make demo   uses another interpreter (3.11 or later)
 
@@ -15,7 +17,7 @@ STAMP := $(VENV)/.installed
 TESTS ?= tests
 WORKERS ?= 2
 
-.PHONY: help demo test faults check format bench train docs clean
+.PHONY: help demo test faults check format bench train evaluate publish docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,10 +56,18 @@ bench: bench-receive bench-encode bench-job
 bench-%: $(STAMP)
 	$(BIN)/python tests/bench/bench_$*.py $(ARGS)
 
-train: $(STAMP)
-	@test -n "$(DATA)" || { echo "Say where the CT volumes are: make train DATA=/path/to/folder"; exit 1; }
+TRAIN := $(BIN)/python models/lung-unet/train
+OUT ?= build/lung-unet
+MANIFEST ?= $(DATA)/MANIFEST.toml
+
+train evaluate publish: $(STAMP)
+	@test -n "$(DATA)" || { echo "Say where the CT volumes are: make $@ DATA=/path/to/folder"; exit 1; }
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train]'
-	$(BIN)/python models/lung-unet/train/train.py --data $(DATA) --out models/lung-unet $(ARGS)
+	$(LUNG_UNET_$@) --data $(DATA) --manifest $(MANIFEST) $(ARGS)
+
+LUNG_UNET_train = $(TRAIN)/train.py --out $(OUT)
+LUNG_UNET_evaluate = $(TRAIN)/evaluate.py --weights $(OUT)/weights.safetensors --out $(OUT)/evaluation.json
+LUNG_UNET_publish = $(TRAIN)/publish.py $(OUT) --date $(DATE) --machine "$(MACHINE)"
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'

@@ -114,7 +114,11 @@ def test_scripts_parse_and_can_be_run(script: Path):
 
 
 @pytest.mark.parametrize(
-    "target", ["demo", "test", "faults", "check", "bench", "train", "docs", "clean"]
+    "target",
+    [
+        *("demo", "test", "faults", "check", "bench", "docs", "clean"),
+        *("train", "evaluate", "publish"),
+    ],
 )
 def test_make_knows_its_targets(target: str):
     needed("make")

@@ -10,7 +10,8 @@ from typing import Any
 from data import Archive
 from validate import Validation
 
-from dicom_node.tools.unet import Engine, UNet
+from dicom_node.tools.engine import Engine
+from dicom_node.tools.unet import UNet
 
 PATIENTS = {  # archives of one patient, or perhaps of one, are never on both sides
     "acrin001-b": "acrin001-a",

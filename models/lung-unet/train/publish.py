@@ -28,6 +28,8 @@ from mend import described
 from model_folder import pin
 from tables import markdown
 
+from dicom_node.tools.unet import CHANNELS, TISSUE_HU
+
 HERE = Path(__file__).parent
 MODEL = HERE.parent
 Found = dict[str, Any]
@@ -165,8 +167,9 @@ def card(args: argparse.Namespace, training: Found, evaluation: Found, folds: Fo
         "version": model["version"],
         "licence": model["licence"],
         "sha256": digest,
-        "channels": "-".join(str(c) for c in config.get("channels", (16, 32, 64, 128, 256))),
+        "channels": "-".join(str(c) for c in config.get("channels", CHANNELS)),
         "window": "{:.0f} to {:.0f}".format(*config["window_hu"]),
+        "tissue": "{:.0f} to {:.0f}".format(*TISSUE_HU),
         "engine": evaluation["tool"]["version"].rpartition(".")[2],
         "mean": f"{reading.mean_dice(evaluation):.3f}",
         "history": history_table(training),

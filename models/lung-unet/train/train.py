@@ -29,20 +29,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from validate import Validation
 
-<<<<<<< HEAD
 from dicom_node.tools.engine import Engine, engine_for
-from dicom_node.tools.unet import UNet, normalised
-=======
-from dicom_node.tools.unet import (
-    CHANNELS,
-    Engine,
-    UNet,
-    engine_for,
-    fused,
-    network_from,
-    normalised,
-)
->>>>>>> 5779ea0 (Trainings go on as if they had not been interrupted, larger networks teach the small one, and tests hold what the training code promises)
+from dicom_node.tools.unet import CHANNELS, UNet, fused, network_from, normalised
 
 HERE = Path(__file__).parent
 PROBE = 30  # after so many iterations it is known how many there is time for

@@ -12,7 +12,8 @@ import folds
 import pytest
 import torch
 
-from dicom_node.tools.unet import Engine, UNet
+from dicom_node.tools.engine import Engine
+from dicom_node.tools.unet import UNet
 
 ENGINE = Engine(device="cpu", precision="fp32")
 NAMES = [

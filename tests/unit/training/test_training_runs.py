@@ -127,7 +127,7 @@ def test_teachers_are_trained_once_and_the_small_network_hears_them(
 def test_the_teachers_opinion_is_the_mean_of_their_probabilities() -> None:
     torch.manual_seed(0)
     teachers = [UNet((2, 4)).eval() for _ in range(2)]
-    x = torch.randn(1, 3, 32, 32)
+    x = torch.randn(1, 6, 32, 32)
     wanted = opinion(teachers, x)
     torch.testing.assert_close(wanted.sum(dim=1), torch.ones(1, 32, 32))
     logits = wanted.log()

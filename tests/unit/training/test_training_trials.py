@@ -40,6 +40,7 @@ def test_a_ball_is_a_ball_in_millimetres(lung: np.ndarray) -> None:
     assert np.ptp(x) * SPACING[2] <= 30.0
     assert np.ptp(y) * SPACING[1] <= 60.0
     assert np.ptp(z) * SPACING[0] <= 60.0
+    everywhere[:20, 0] = everywhere[21:, 0] = False  # slice 20 is the widest
     assert trials.cube(everywhere, SPACING).sum() == 7 * 9 * 9
 
 
