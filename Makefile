@@ -3,6 +3,7 @@
 #   make check      format, lint, types, layers, the rules of the house
 #   make test       all tests, in WORKERS=2 processes; says what was skipped, and for lack of what
 #   make bench      how fast it receives, encodes, and does the whole job; ARGS="--rounds 1"
+#   make bench-inference   the network's part: beside a published notebook's way, and the floor
 #   make faults     the tests that kill, cut the power and fill the disk, at length; says what it found
 #   make train      trains the lung model anew: DATA=/path/to/volumes OUT=build/lung-unet
 #   make evaluate   scores what was trained on the series in DATA; ARGS=--quick for a few minutes

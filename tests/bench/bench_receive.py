@@ -20,7 +20,6 @@ import shutil
 import signal
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -32,17 +31,11 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_context, evt
+from pynetdicom import AE, evt
 from pynetdicom.dsutils import encode
-from pynetdicom.pdu import A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    MaximumLengthNotification,
-)
 
-CT = "1.2.840.10008.5.1.4.1.1.2"
-EXPLICIT = "1.2.840.10008.1.2.1"
+from sending import CT, Instance, Sender
+
 NAMES = {
     "node": "dicom-node: checks, fdatasync, folder fsync, catalog FULL, before each answer",
     "spool": "dicom-node: fdatasync and folder fsync before each answer, no catalog",
@@ -60,7 +53,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def data_sets(count: int) -> list[bytes]:
+def instances_of(count: int) -> list[Instance]:
     """Synthetic CT slices of 512 x 512, noisy as real ones, each with its own UID and position."""
     noise = np.random.default_rng(1).normal(40, 25, (512, 512 + count)).astype("<i2")
     encoded = []
@@ -80,124 +73,18 @@ def data_sets(count: int) -> list[bytes]:
         image.HighBit, image.PixelRepresentation = 15, 1
         image.RescaleIntercept, image.RescaleSlope, image.RescaleType = 0, 1, "HU"
         image.add_new("PixelData", "OW", noise[:, number : number + 512].tobytes())
-        encoded.append(encode(image, False, True))
+        encoded.append(
+            Instance(sop_instance_uid=image.SOPInstanceUID, data_set=encode(image, False, True))
+        )
     return encoded
 
 
 # --- the sender -----------------------------------------------------------------------------------
 
 
-def associate_rq() -> bytes:
-    request = A_ASSOCIATE()
-    request.application_context_name = "1.2.840.10008.3.1.1.1"
-    request.calling_ae_title, request.called_ae_title = "BENCH", "RECEIVER"
-    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-    length.maximum_length_received = 131072
-    implementation.implementation_class_uid = "1.2.826.0.1.3680043.2.7"
-    request.user_information = [length, implementation]
-    context = build_context(CT, [EXPLICIT])
-    context.context_id = 1
-    request.presentation_context_definition_list = [context]
-    encoded = A_ASSOCIATE_RQ()
-    encoded.from_primitive(request)
-    return encoded.encode()
-
-
-def message(number: int, data_set: bytes, max_pdu: int) -> bytes:
-    """A C-STORE request as its PDUs."""
-
-    def element(tag: int, value: bytes) -> bytes:
-        return struct.pack("<HHI", 0, tag, len(value)) + value
-
-    def uid(text: str) -> bytes:
-        return text.encode() + b"\0" * (len(text) % 2)
-
-    body = element(0x0002, uid(CT)) + element(0x0100, struct.pack("<H", 1))
-    body += element(0x0110, struct.pack("<H", number % 65535)) + element(0x0700, bytes(2))
-    body += element(0x0800, struct.pack("<H", 1))
-    body += element(0x1000, uid(f"1.2.826.0.1.3680043.2.3.{number + 1}"))
-    command = element(0, struct.pack("<I", len(body))) + body
-    pieces = []
-    for data, control in ((command, 1), (data_set, 0)):
-        room = max_pdu - 6
-        for start in range(0, len(data), room):
-            piece = data[start : start + room]
-            last = 2 if start + room >= len(data) else 0
-            length = len(piece) + 2
-            head = struct.pack(">BxIIBB", 4, length + 4, length, 1, control | last)
-            pieces.append(head + piece)
-    return b"".join(pieces)
-
-
-class Sender:
-    """One association of the sender."""
-
-    def __init__(self, port: int, work: list[tuple[int, bytes]]) -> None:
-        self.socket = connected(port)
-        self.socket.sendall(associate_rq())
-        kind, body = self.receive()
-        if kind != 2:
-            raise SystemExit(f"the receiver answered the association request with PDU {kind}")
-        at = body.index(b"\x51\x00\x00\x04", 68)
-        max_pdu = min(int.from_bytes(body[at + 4 : at + 8], "big") or 131072, 131072)
-        self.messages = [message(number, data, max_pdu) for number, data in work]
-        self.waits_s: list[float] = []
-        self.failures = 0
-
-    def receive(self) -> tuple[int, bytes]:
-        header = self.exactly(6)
-        return header[0], self.exactly(int.from_bytes(header[2:], "big"))
-
-    def exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            more = self.socket.recv(count - len(data))
-            if not more:
-                raise SystemExit("the receiver closed the connection")
-            data += more
-        return data
-
-    def run(self) -> None:
-        for one in self.messages:
-            self.socket.sendall(one)
-            sent_at = time.perf_counter()
-            _, body = self.receive()
-            self.waits_s.append(time.perf_counter() - sent_at)
-            self.failures += status_of(body[6:]) != 0
-
-    def release(self) -> None:
-        self.socket.sendall(bytes([5, 0, 0, 0, 0, 4, 0, 0, 0, 0]))
-        self.receive()
-        self.socket.close()
-
-
-def connected(port: int) -> socket.socket:
-    until = time.monotonic() + 30
-    while True:
-        try:
-            connection = socket.create_connection(("127.0.0.1", port))
-        except ConnectionRefusedError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        else:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return connection
-
-
-def status_of(command: bytes) -> int:
-    offset = 0
-    while offset < len(command):
-        _, tag, length = struct.unpack_from("<HHI", command, offset)
-        if tag == 0x0900:
-            return int.from_bytes(command[offset + 8 : offset + 10], "little")
-        offset += 8 + length
-    return -1
-
-
 def send(port: int, instances: int, associations: int) -> None:
     """The sender's process: ready, go, result, end."""
-    work = list(enumerate(data_sets(instances)))
+    work = list(enumerate(instances_of(instances)))
     senders = [Sender(port, work[i::associations]) for i in range(associations)]
     say("ready")
     sys.stdin.readline()
@@ -433,7 +320,7 @@ def measured(kind: str, associations: int, instances: int, where: Path) -> Round
             child.wait(60)
         sender.stdin.close()
         sender.stdout.close()
-    sent = data_sets(instances)
+    sent = [one.data_set for one in instances_of(instances)]
     if result["answers"] != instances or result["failures"]:
         raise SystemExit(f"{kind}: {result['failures']} failures, {result['answers']} answers")
     missing = {hashlib.sha256(data).digest() for data in sent} - written(folder)
