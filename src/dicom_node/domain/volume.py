@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_FEW = 6  # labels that are sooner counted one by one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Volume:
@@ -78,7 +80,10 @@ class Volume:
         if not self.depth_known:
             return {}
         size = int(labels_zyx.max(initial=0)) + 1
-        voxels = [np.bincount(plane.ravel(), minlength=size) for plane in labels_zyx]
+        if size <= _FEW:  # bincount makes 8 bytes of every voxel
+            voxels = [[np.count_nonzero(p == n) for n in range(size)] for p in labels_zyx]
+        else:
+            voxels = [np.bincount(p.ravel(), minlength=size).tolist() for p in labels_zyx]
         counts = np.array(voxels, np.int64).reshape(-1, size)
         total = counts.sum(axis=0)
         if self.heights_mm:

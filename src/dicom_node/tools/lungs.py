@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
 from dicom_node.domain.tool import MILLILITRE, VOLUME, Measurement
 from dicom_node.domain.volume import Volume
+from dicom_node.tools.sheet import holes_of_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,13 +37,15 @@ class _Pieces:
     """The pieces of one side.
 
     numbers: 0 = none, else 1.. [slice, row, column]; ml, centre_x (column index): by number.
-    largest: the number of the largest piece, 0 when there is none.
+    largest: the number of the largest piece, 0 when there is none. rest: where the others are,
+    indices of the flat array.
     """
 
     numbers: NDArray[np.uint32]
     ml: NDArray[np.float64]
     centre_x: NDArray[np.float64]
     largest: int
+    rest: NDArray[np.intp]
 
 
 def cleaned(
@@ -108,18 +111,19 @@ def _anatomical(
 ) -> NDArray[np.uint8]:
     """Every piece on its side, or nowhere."""
     sides = {side: _pieces(labels == side, voxel_ml) for side in (RIGHT, LEFT)}
+    out = np.array(labels, order="C")
     if _mirrored(sides):
         sides = {RIGHT: sides[LEFT], LEFT: sides[RIGHT]}
+        out = np.array((0, LEFT, RIGHT), np.uint8)[out]
     chosen = {side: _kept(sides[side], limits.piece_ml) for side in sides}
     middle = _middle(sides)
-    out = np.zeros_like(labels)
     for side, other in ((RIGHT, LEFT), (LEFT, RIGHT)):
         goes_to = np.where(chosen[side], side, 0).astype(np.uint8)
-        touching = _touching(sides[side], chosen[other][sides[other].numbers])
-        for piece in touching:
+        for piece in _touching(sides[side], sides[other].numbers, chosen[other]):
             if not chosen[side][piece] or _beyond(sides[side].centre_x[piece], middle, side):
                 goes_to[piece] = other
-        out = np.maximum(out, goes_to[sides[side].numbers])
+        rest = sides[side].rest
+        out.reshape(-1)[rest] = goes_to[sides[side].numbers.reshape(-1)[rest]]
     return out
 
 
@@ -127,24 +131,41 @@ def _pieces(mask: NDArray[np.bool_], voxel_ml: NDArray[np.float64]) -> _Pieces:
     joined = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
     numbers = sitk.GetArrayFromImage(joined)
     del joined
-    sizes = np.zeros(int(numbers.max()) + 1, np.int64)
-    sums = np.zeros(len(sizes))
-    for x in range(numbers.shape[2]):  # column by column: bincount makes 8 bytes of every voxel
-        voxels = np.bincount(numbers[:, :, x].ravel(), minlength=len(sizes))
-        sizes += voxels
-        sums += x * voxels
-    sizes[0] = 0
+    sizes, sums = _sizes(mask, numbers)
     ml = sizes * voxel_ml[0]
     if np.any(voxel_ml != voxel_ml[0]):
         planes = zip(numbers, voxel_ml, strict=True)
         ml = sum((np.bincount(p.ravel(), minlength=len(sizes)) * v for p, v in planes), 0 * ml)
         ml[0] = 0.0
+    largest = int(sizes.argmax())
     return _Pieces(
         numbers=numbers,
         ml=ml,
         centre_x=sums / np.maximum(sizes, 1),
-        largest=int(sizes.argmax()),
+        largest=largest,
+        rest=np.flatnonzero(mask & (numbers != largest)),
     )
+
+
+def _sizes(
+    mask: NDArray[np.bool_], numbers: NDArray[np.uint32]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Voxels of each piece, and the sum of their column indices.
+
+    Counted in all pieces but one, which is what they leave: one is nearly the whole of a lung.
+    """
+    count = int(numbers.max()) + 1
+    some = np.bincount(numbers[::2, ::8, ::8].ravel(), minlength=count)
+    some[0] = 0
+    main = int(some.argmax())
+    others = np.flatnonzero(mask & (numbers != main))
+    of = numbers.reshape(-1)[others]
+    columns = np.count_nonzero(mask, axis=(0, 1))
+    sizes = np.bincount(of, minlength=count).astype(np.int64)
+    sums = np.bincount(of, weights=others % mask.shape[2], minlength=count).astype(np.float64)
+    sizes[main] = columns.sum() - sizes.sum()
+    sums[main] = columns @ np.arange(len(columns)) - sums.sum()
+    return sizes, sums
 
 
 def _kept(pieces: _Pieces, piece_ml: float) -> NDArray[np.bool_]:
@@ -155,15 +176,15 @@ def _kept(pieces: _Pieces, piece_ml: float) -> NDArray[np.bool_]:
     return kept
 
 
-def _touching(pieces: _Pieces, other: NDArray[np.bool_]) -> list[int]:
-    """Numbers of the pieces, but the largest, that have a face in common with `other`."""
+def _touching(pieces: _Pieces, other: NDArray[np.uint32], chosen: NDArray[np.bool_]) -> list[int]:
+    """Numbers of the pieces, but the largest, that have a face in common with chosen others."""
     found: set[int] = set()
-    z, y, x = np.nonzero((pieces.numbers > 0) & (pieces.numbers != pieces.largest))
-    numbers = pieces.numbers[z, y, x]
+    places = np.unravel_index(pieces.rest, other.shape)
+    numbers = pieces.numbers.reshape(-1)[pieces.rest]
     for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1), (2, 1), (2, -1)):
-        at = [z, y, x]
+        at = list(places)
         at[axis] = np.clip(at[axis] + step, 0, other.shape[axis] - 1)
-        found.update(np.unique(numbers[other[at[0], at[1], at[2]]]).tolist())
+        found.update(np.unique(numbers[chosen[other[at[0], at[1], at[2]]]]).tolist())
     return sorted(found)
 
 
@@ -194,18 +215,11 @@ def _fill_small_holes(labels: NDArray[np.uint8], side: int, most_pixels: float) 
     if window is None:
         return
     shown = labels[window]
-    slices, rows, columns = shown.shape
-    around = np.zeros((slices, rows + 1, columns), np.uint8)  # a row of zeros parts the slices:
-    around[:, :-1] = shown != side
-    flat = sitk.GetImageFromArray(around.reshape(-1, columns))  # all of them in one image
-    numbers = sitk.GetArrayFromImage(sitk.ConnectedComponent(flat)).reshape(around.shape)[:, :-1]
-    pieces = int(numbers.max()) + 1
-    sizes = sum(np.bincount(plane.ravel(), minlength=pieces) for plane in numbers)
-    small = np.less(sizes, most_pixels)
-    small[0] = False
-    for edge in (numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]):
-        small[np.unique(edge)] = False
-    shown[small[numbers] & (shown == 0)] = side
+    holes = holes_of_slices(shown == side)
+    at = np.nonzero(holes)
+    numbers = holes[at]
+    small = np.less(np.bincount(numbers), most_pixels)[numbers] & (shown[at] == 0)
+    shown[tuple(axis[small] for axis in at)] = side
 
 
 def _window(labels: NDArray[np.generic]) -> tuple[slice, slice, slice] | None:
