@@ -168,20 +168,31 @@ class Node:
 
 
 def times(events: Sequence[e.Event], began: float, ended: float) -> dict[str, float]:
-    """Where the time of a job went. last: from the last instance's arrival, without `quiet`."""
+    """Where the time of a job went."""
     arrived = [x.at for x in events if isinstance(x, e.InstanceArrived)]
     scheduled = next(x.at for x in events if isinstance(x, e.StepScheduled))
     done = next(x for x in events if isinstance(x, e.StepCompleted))
-    quiet = scheduled - arrived[-1]
+    return times_of(arrived=arrived[-1], scheduled=scheduled, done=done, span=(began, ended))
+
+
+def times_of(
+    *, arrived: float, scheduled: float, done: e.StepCompleted, span: tuple[float, float]
+) -> dict[str, float]:
+    """arrived: the last instance. span: from the first C-STORE to the SEG in the PACS.
+
+    job: all but `quiet`; last: what of it comes after the last instance.
+    """
+    began, ended = span
+    quiet = scheduled - arrived
     return {
-        "received": arrived[-1] - began,
+        "received": arrived - began,
         "quiet": quiet,
         "wait": done.at - scheduled - sum(done.seconds.values()),
         **done.seconds,
         "delivered": ended - done.at,
         "total": ended - began,
         "job": ended - began - quiet,
-        "last": ended - arrived[-1] - quiet,
+        "last": ended - arrived - quiet,
     }
 
 

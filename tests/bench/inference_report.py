@@ -69,13 +69,15 @@ def notebook_job(row: Row, how: str) -> dict[str, float]:
     done = sum(part["slices"] for part in rounds)
     steps = {step for part in rounds for step in part["seconds"]}
     job = {}
+    if how == "each":  # what an association costs is shared by more of them there
+        rounds = [part | {"seconds": part["seconds"] | {"send": 0.0}} for part in rounds]
     for step in steps:
         seconds = [part["seconds"].get(step, 0.0) for part in rounds]
         if step == "load" and how == "once":
             job[step] = median(seconds)
         else:
             job[step] = sum(seconds) / done * row["slices"]
-    return job
+    return job | ({"send": notebook_job(row, "once")["send"]} if how == "each" else {})
 
 
 def node_job(row: Row) -> dict[str, float]:

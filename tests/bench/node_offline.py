@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,23 @@ from unittest.mock import patch
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node import offline
 from dicom_node.node.applicability import judges
-from dicom_node.tools import guard, lung_tool, lungs, unet
+from dicom_node.tools import guard, lung_tool, lungs
+from dicom_node.tools.engine import Placed
 from dicom_node.tools.manifest import read_manifest
+from dicom_node.tools.predictor import Predictor
 from dicom_node.tools.registry import build_tool
 
 LUNG_UNET = Path(__file__).parents[2] / "models" / "lung-unet"
-INNER = {
+Steps = Mapping[str, Sequence[tuple[object, str]]]
+INNER: Steps = {
     "clean-up": [(lungs, "cleaned")],
     "measure": [(lungs, "measured"), (lungs, "remarks"), (lung_tool, "canonical")],
     "guard": [(guard, "doubts")],
-    "network": [(unet.Predictor, "logits")],
 }
 """Functions that belong to a step; what is left of the tool's time is the slices' way to the
 network and back."""
+NETWORK = {"cpu": (Placed, "logits"), "cuda": (Predictor, "found")}
+"""On a GPU the one batch is prepared while it works on the other: they are not told apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +52,18 @@ class Offline:
         began = time.perf_counter()
         self._tool = build_tool(manifest, device=device, threads=threads)
         self.load_s = time.perf_counter() - began
-        self.precision = self._tool.version_id().rpartition("-")[2]
+        self._steps = {**INNER, "network": [NETWORK[device.partition(":")[0]]]}
+
+    @property
+    def precision(self) -> str:
+        """Of the network's arithmetic."""
+        return self._tool.version_id().rpartition(".")[2].split("-")[1]
 
     def run(self, folder: Path) -> Made:
         """The one series of a folder, from its files to the file of its SEG."""
         inner: Counter[str] = Counter()
         began = time.perf_counter()
-        with watched(inner):
+        with watched(self._steps, inner):
             found, _ = offline.find_series(folder)
             read = time.perf_counter()
             (answer,) = offline.answers(
@@ -73,7 +82,7 @@ class Offline:
             "read": read - began,
             "decode": known["decode"],
             "prepare": known["infer"] - sum(inner.values()),
-            **{step: inner[step] for step in INNER},
+            **{step: inner[step] for step in self._steps},
             "encode": known["encode"],
             "save": ended - saved,
         }
@@ -83,8 +92,8 @@ class Offline:
 
 
 @contextmanager
-def watched(seconds: Counter[str]) -> Iterator[None]:
-    """Adds up, in `seconds`, what is spent in the functions of INNER."""
+def watched(steps: Steps, seconds: Counter[str]) -> Iterator[None]:
+    """Adds up, in `seconds`, what is spent in the functions of each step."""
 
     def timed(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*values: Any, **named: Any) -> Any:
@@ -97,7 +106,7 @@ def watched(seconds: Counter[str]) -> Iterator[None]:
         return call
 
     with ExitStack() as stack:
-        for step, functions in INNER.items():
+        for step, functions in steps.items():
             for owner, name in functions:
                 stack.enter_context(patch.object(owner, name, timed(step, getattr(owner, name))))
         yield
