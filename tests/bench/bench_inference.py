@@ -220,13 +220,14 @@ def floors(
     device: str, options: argparse.Namespace, files: list[Path], scratch: Path
 ) -> dict[str, Any]:
     """The machine's peaks, and what the networks cost at them."""
-    weights = load((options.model / "weights.safetensors").read_bytes())
+    node = network_from(load((options.model / "weights.safetensors").read_bytes())).eval()
+    inputs = node.stem.conv1.in_channels
     tiny = {"channels": 32, "side": 16} if options.size < 512 else {}
     precision = Offline(device, scratch, model=options.model).precision
     notebook = LargeUNet(wf=options.wf, depth=options.depth).eval()
     return {
         **floor_of(device, files, scratch, **tiny).as_dict(),
-        "node_gflop": gflop(network_from(weights).eval(), (1, 3, SIDE, SIDE)),
+        "node_gflop": gflop(node, (1, inputs, SIDE, SIDE)),
         "notebook_gflop": gflop(notebook, (1, 1, SIDE, SIDE)),
         "precision": precision,
     }

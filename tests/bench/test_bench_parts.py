@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -20,6 +21,15 @@ from dicom_node.tools.unet import UNet
 from floor import floor_of, gflop
 from inference_report import floor_s, goals, notebook_job, report
 from node_offline import LUNG_UNET, Offline
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """More wait for one another where other tests run beside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +87,9 @@ def test_the_stand_in_mask_of_a_chest_has_two_sides(series):
 
 def test_a_job_over_dimse_has_the_pixels_of_the_one_offline(series, model, tmp_path):
     bench_inference.Series(name="", datasets=series).written(tmp_path / "series")
-    made = Offline("cpu", tmp_path, model=model).run(tmp_path / "series")
+    made = Offline("cpu", tmp_path, model=model, threads=1).run(tmp_path / "series")
     assert {"read", "network", "clean-up", "guard", "encode", "save"} <= made.seconds.keys()
-    with running_node(tmp_path / "node", models=model.parent) as node:
+    with running_node(tmp_path / "node", engine="threads = 1", models=model.parent) as node:
         seconds, equal = bench_inference.one_job(
             node, renamed(series, 1), 0.0, pydicom.dcmread(made.result).PixelData
         )
