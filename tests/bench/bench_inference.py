@@ -107,7 +107,9 @@ class Series:
 def series_of(options: argparse.Namespace) -> Iterator[Series]:
     """One after the other: they take memory."""
     for slices in options.slices:
-        yield Series(name="chest phantom", datasets=phantom_series(slices, options.size))
+        yield Series(
+            name="chest phantom", datasets=phantom_series(slices, options.size, options.kept)
+        )
     data = os.environ.get("DICOM_NODE_REAL_DATA")
     for name in options.real if data else ():
         paths = sorted((Path(str(data)) / "test" / name).glob("*.dcm"))
@@ -257,6 +259,7 @@ def main() -> int:
     ask.add_argument("--json", type=Path, help="write the measurements there")
     ask.add_argument("--from", type=Path, nargs="+", dest="earlier", help="measure nothing")
     ask.add_argument("--docs", type=Path, help="write the report into this document")
+    ask.add_argument("--kept", type=Path, help="a folder for phantoms, to draw each once")
     ask.add_argument("--model", type=Path, default=LUNG_UNET, help="folder of model lung-unet")
     ask.add_argument("--size", type=int, default=512, help="rows and columns of the phantom")
     ask.add_argument("--wf", type=int, default=6, help="log2 of the notebook's first channels")

@@ -29,12 +29,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pynetdicom.dsutils import encode
 
 from dicom_node.catalog import Catalog
 from dicom_node.domain import events as e
 from dicom_node.domain.identifiers import derived_uid
+from dicom_node.domain.volume import Volume
 from dicom_node.testing.pacs import LocalPacs
 from dicom_node.testing.phantom import chest_phantom
 from dicom_node.testing.series import Header, ct_series
@@ -243,15 +245,27 @@ def renamed(series: Sequence[Dataset], number: int) -> list[Dataset]:
     return copies
 
 
-def phantom_series(slices: int, size: int = 512) -> list[Dataset]:
-    """The chest phantom, apex to base, in so many slices."""
+def phantom_series(slices: int, size: int = 512, kept: Path | None = None) -> list[Dataset]:
+    """The chest phantom, apex to base, in so many slices.
+
+    kept: a folder; what was drawn once is found there again, for drawing takes minutes.
+    """
     apart_mm, pixel_mm = 279 / slices, 384 / size
-    volume, _ = chest_phantom(slices, size, (apart_mm, pixel_mm, pixel_mm))
-    return ct_series(volume, header=Header(series=f"bench {slices}"))
+    header = Header(series=f"bench {slices}")
+    file = None if kept is None else kept / f"phantom-{slices}-{size}.npz"
+    if file is not None and file.exists():
+        with np.load(file) as found:
+            volume = Volume(voxels_zyx=found["voxels"], affine_lps_mm=found["affine"])
+    else:
+        volume, _ = chest_phantom(slices, size, (apart_mm, pixel_mm, pixel_mm))
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(file, voxels=volume.voxels_zyx, affine=volume.affine_lps_mm)
+    return ct_series(volume, header=header)
 
 
-def bench(slices: int, rounds: int, folder: Path) -> dict:
-    series = phantom_series(slices)
+def bench(slices: int, rounds: int, folder: Path, kept: Path | None) -> dict:
+    series = phantom_series(slices, kept=kept)
     with running_node(folder) as node:
         memory = Memory(node.pid)
         try:
@@ -270,11 +284,12 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[93, 250])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--kept", type=Path, help="a folder for phantoms, to draw each once")
     options = parser.parse_args()
     rows = []
     for slices in options.slices:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(bench(slices, options.rounds, Path(folder)))
+            rows.append(bench(slices, options.rounds, Path(folder), options.kept))
     print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, "
           f"{datetime.now(UTC):%Y-%m-%d}, median of {options.rounds} jobs, seconds")  # fmt: skip
     print("| slices | " + " | ".join(PARTS) + " | last, all jobs | peak MiB |")
