@@ -48,6 +48,11 @@ VOLUMES = {  # archives of train/ without lung: what they show; whether they wer
     "totalseg-abdomen": ("abdomen", True),
     "sts-limbs": ("limbs, single slices", True),
 }
+UNLABELLED = {  # series with lung, but without a label: what they show
+    "prone-single-slices": "prone, single slices",
+    "ibsi-phantom-one-lung": "one half of a chest",
+    "lungdx-a0001-second-series": "another kernel",
+}
 SHORT = 40  # slices: a series that is done in a moment
 
 
@@ -200,6 +205,36 @@ def without_lung(tool: ImageProcessingTool, folder: Path) -> dict[str, dict[str,
     return table
 
 
+def unlabelled(tool: ImageProcessingTool, folder: Path) -> dict[str, dict[str, object]]:
+    """Real series to which only anatomy is the judge: is the right lung on the patient's right?"""
+    table: dict[str, dict[str, object]] = {}
+    for name, shows in UNLABELLED.items():
+        for n, paths in enumerate(series_of(folder / "quirks" / name), start=1):
+            key = f"{name} {n}"
+            try:
+                volume = read_volume(paths)
+            except NodeError as refused:
+                table[key] = {"shows": shows, "refused": str(refused)}
+                continue
+            made = run(tool, volume)
+            labels = np.asarray(canonical(volume)[1].apply(made.labels_zyx))
+            columns = [np.nonzero(labels == side)[2] for side in (1, 2)]
+            cm2 = [
+                len(c) * volume.spacing_zyx_mm[1] * volume.spacing_zyx_mm[2] / 100 for c in columns
+            ]
+            both = all(len(c) for c in columns)
+            table[key] = {
+                "shows": shows,
+                "slices": len(labels),
+                "right_cm2": round(cm2[0] / len(labels), 1),
+                "left_cm2": round(cm2[1] / len(labels), 1),
+                "sides_right": bool(columns[0].mean() < columns[1].mean()) if both else None,
+                "doubts": list(made.doubts),
+                "notes": list(made.notes),
+            }
+    return table
+
+
 def stored_volumes(folder: Path) -> list[Volume]:
     """An archive of train/ as one volume; single slices as volumes of one slice."""
     archive = data.load(folder)
@@ -228,7 +263,8 @@ def the_tool(args: argparse.Namespace) -> Iterator[tuple[ImageProcessingTool, st
 
 def evaluated(tool: ImageProcessingTool, args: argparse.Namespace) -> Iterator[dict[str, dict]]:
     """The report as it grows."""
-    report: dict[str, dict] = {"test": {}, "positions": {}, "fields": {}, "without_lung": {}}
+    names = ("test", "positions", "fields", "without_lung", "unlabelled")
+    report: dict[str, dict] = {name: {} for name in names}
     for this in labelled(args.data, args.manifest, args.only):
         row = plain(tool, this)
         if not args.quick or len(this.truth) <= SHORT:
@@ -240,6 +276,7 @@ def evaluated(tool: ImageProcessingTool, args: argparse.Namespace) -> Iterator[d
         yield report
     if not args.only:
         report["without_lung"] = without_lung(tool, args.data)
+        report["unlabelled"] = unlabelled(tool, args.data)
     yield report
 
 

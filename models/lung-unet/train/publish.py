@@ -160,6 +160,7 @@ def card(args: argparse.Namespace, training: Found, evaluation: Found, folds: Fo
             "without": reading.without_table(evaluation),
             "positions": reading.positions_table(evaluation),
             "fields": reading.fields_table(evaluation),
+            "unlabelled": reading.unlabelled_table(evaluation),
         }.items()
     }
     words = {

@@ -26,6 +26,7 @@ def parts(report: Found) -> list[tuple[str, Sequence[str], Rows]]:
         ("No lung in view: worst slice", without_table(report)),
         ("Stored otherwise: voxels that differ", positions_table(report)),
         ("Parts of a chest", fields_table(report)),
+        ("Real series without a label: area in a slice", unlabelled_table(report)),
     ]
     return [(title, head, rows) for title, (head, rows) in made if rows]
 
@@ -121,3 +122,21 @@ def fields_table(report: Found) -> tuple[Sequence[str], Rows]:
         for field, r in table.items()
     ]
     return ("series", "part", "right", "left", "what the result says"), rows
+
+
+def unlabelled_table(report: Found) -> tuple[Sequence[str], Rows]:
+    sides = {True: "yes", False: "NO", None: "one side"}
+    rows: Rows = [
+        [name, r["shows"], "-", "-", "-", r["refused"]]
+        if "refused" in r
+        else [
+            name,
+            r["shows"],
+            f"{r['right_cm2']} cm²",
+            f"{r['left_cm2']} cm²",
+            sides[r["sides_right"]],
+            " ".join(r["doubts"] + r["notes"]) or "-",
+        ]
+        for name, r in report["unlabelled"].items()
+    ]
+    return ("series", "shows", "right", "left", "sides as in the patient", "what it says"), rows

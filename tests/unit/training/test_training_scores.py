@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import tomllib
 from pathlib import Path
 
 import model_folder
@@ -160,7 +162,12 @@ def a_report() -> dict:
     long = "Lung reaches the edge of the image: part of it is outside the field of view."
     half = {"right": 0.9, "false_left_ml": 3.0, "doubts": [long, long], "notes": []}
     quirk = {"shows": "head", "patient_trained_on": False, "cm2": 0.0, "slice": 0}
+    prone = {"shows": "prone", "slices": 1, "right_cm2": 90.0, "left_cm2": 80.0}
     return {
+        "unlabelled": {
+            "prone 1": {**prone, "sides_right": True, "doubts": [], "notes": []},
+            "prone 2": {"shows": "prone", "refused": "One slice is no volume."},
+        },
         "test": {"a-series": row, "b-series": {k: v for k, v in row.items() if k != "painted"}},
         "positions": {"a-series": {"prone": {"other_voxels": 0, "other_side": 0}}},
         "fields": {"a-series": {"right half": half}},
@@ -171,7 +178,16 @@ def a_report() -> dict:
 def test_the_tables_fit_a_terminal_and_leave_nothing_out() -> None:
     text = reading.as_text(a_report())
     assert max(len(line) for line in text.splitlines()) <= 100
-    for word in ("a-series", "b-series", "0.980", "ball right", "prone", "head-c3n", "No volume."):
+    for word in (
+        "a-series",
+        "b-series",
+        "0.980",
+        "ball right",
+        "prone",
+        "head-c3n",
+        "No volume.",
+        "yes",
+    ):
         assert word in text
     assert text.count("field of view.") == 2
 
@@ -259,6 +275,66 @@ def test_a_collection_without_a_citation_is_not_passed_over() -> None:
     assert [line[:6] for line in text.splitlines()] == ["* Arma", "* Own "]
     with pytest.raises(SystemExit, match="does not know"):
         publish.citations([{"collection": "Nobody's"}])
+
+
+FULL = """
+[[series]]
+name = "free"
+role = "train"
+collection = "LIDC-IDRI (TCIA)"
+licence = "CC BY 3.0"
+shape_zyx = "[14, 80, 96]"
+source = "a repository"
+
+[[series]]
+name = "closed"
+role = "train"
+collection = "Nobody's"
+licence = "unknown"
+shape_zyx = "[9, 80, 96]"
+source = "a repository"
+
+[[series]]
+name = "a-series"
+role = "test"
+collection = "A collection"
+licence = "CC BY-NC 3.0"
+citation = "Somebody. A collection."
+"""
+
+
+def test_a_card_tells_all_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = pytest.importorskip("publish", reason="matplotlib is in the extra train only")
+    (tmp_path / "MANIFEST.toml").write_text(FULL, "utf-8")
+    head = 'name = "A net"\nlicence = "MIT"\n'
+    (tmp_path / "model.toml").write_text(head + MODEL.replace('"0"', '"abc123"'), "utf-8")
+    monkeypatch.setattr(publish, "MODEL", tmp_path)
+    config = tomllib.loads((publish.HERE / "config.toml").read_text("utf-8"))
+    history = [{"iteration": 9, "loss": 0.5, "right": 0.97, "left": 0.96, "ball": 0.61}]
+    training = {
+        "volumes": ["free"], "slices": 14, "iterations": 9, "seconds": 3000, "history": history,
+        "config": config,
+    }  # fmt: skip
+    report = a_report() | {"tool": {"version": "1.0.0+abc123.cpu-bf16"}}
+    scored = {"slices": 3, "right": 0.95, "left": 0.93, "worst": 0.81}
+    table = {"free": scored, "limbs": {"slices": 2, "false_percent": 0.1}}
+    folds = {"folds": 2, "iterations": 9, "archives": table}
+    args = argparse.Namespace(
+        manifest=tmp_path / "MANIFEST.toml", machine="2 cores", date="2026-01-31"
+    )
+    card = publish.card(args, training, report, folds)
+    assert "$" not in card
+    told = [
+        *("A net 1.0.0", "abc123", "50 minutes on 2 cores", "cpu-bf16", "prone 1", "0.1 % false"),
+        *("| 9 | 0.5 | 0.97 | 0.96 | 0.61 |", "mean Dice of a side 0.940, worst 0.930"),
+        *("Armato", "Somebody. A collection.", "not shown, for its licence (CC BY-NC 3.0)"),
+    ]
+    for word in told:
+        assert word in card, word
+    assert "Nobody's" not in card
+    assert "(no cross-validation" in publish.card(args, training, report, {})
 
 
 def test_pictures_can_be_drawn(tmp_path: Path, chest: tuple[Volume, np.ndarray]) -> None:
