@@ -2,6 +2,7 @@
 #   make demo       the whole way of one CT series, in less than a minute
 #   make check      format, lint, types, layers, the rules of the house
 #   make test       all tests, in WORKERS=2 processes; says what was skipped, and for lack of what
+#   make bench-engine, bench-memory    the network through every runtime; what long series take
 #   make bench      how fast it receives, encodes, and does the whole job; ARGS="--rounds 1"
 #   make bench-inference   the network's part: beside a published notebook's way, and the floor
 #   make faults     the tests that kill, cut the power and fill the disk, at length; says what it found

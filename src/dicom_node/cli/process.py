@@ -24,6 +24,7 @@ from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.iod.picture import contact_sheet
 from dicom_node.node.applicability import judges
+from dicom_node.node.devices import cores
 from dicom_node.node.layout import seg_settings
 from dicom_node.node.offline import Answer, answers, find_series
 from dicom_node.tools.registry import build_tool, load_models
@@ -49,10 +50,11 @@ def process(folder: Path, out: Path, tool_id: str, config_path: Path | None, as_
             [f"there is no model {tool_id!r}: known are {', '.join(manifests)}"], "--tool"
         )
 
+    threads = config.engine.threads or cores()
+
     @cache
     def tool() -> ImageProcessingTool:
-        engine = config.engine
-        return build_tool(manifests[tool_id], device=engine.device, threads=engine.threads)
+        return build_tool(manifests[tool_id], device=config.engine.device, threads=threads)
 
     found, unused = find_series(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ def process(folder: Path, out: Path, tool_id: str, config_path: Path | None, as_
             tool,
             judges(manifests)[tool_id],
             seg_settings(config),
-            threads=config.engine.threads or 2,
+            threads=threads,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         ):
             rows.append(_written(answer, out))

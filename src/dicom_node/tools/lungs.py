@@ -60,10 +60,9 @@ def cleaned(
     next to nothing goes.
     """
     limits = limits or CleanUp()
-    out = np.zeros_like(labels_zyx)
     window = _window(labels_zyx)
     if window is None:
-        return out
+        return np.zeros_like(labels_zyx)
     voxel_ml = volume.voxel_ml_of_slices[window[0]]
     shown = _anatomical(labels_zyx[window], voxel_ml, limits)
     pixel_cm2 = volume.spacing_zyx_mm[1] * volume.spacing_zyx_mm[2] / 100.0
@@ -72,6 +71,7 @@ def cleaned(
             shown[shown == side] = 0
         else:
             _fill_small_holes(shown, side, limits.hole_cm2 / pixel_cm2)
+    out = np.zeros(labels_zyx.shape, np.uint8)  # not before: the pieces take much memory
     out[window] = shown
     return out
 

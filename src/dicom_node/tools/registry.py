@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import SimpleITK as sitk  # noqa: N813  (as its own examples do)
+
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.tools import lungs
@@ -51,6 +53,8 @@ def build_tool(
     device: "auto" (CUDA when there is one), "cpu" or "cuda:N". threads: of the CPU, 0 = all.
     """
     check_model(manifest)
+    if threads > 0:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     sides = [s.laterality.meaning if s.laterality else "" for s in manifest.segments]
     if sides != ["Right", "Left"]:
         raise ToolError(f"Model {manifest.id}: segment 1 must be the right lung, 2 the left.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 import torch
 from torch import Tensor, nn
 
@@ -185,9 +186,18 @@ def test_a_model_that_is_loaded_has_run_once(
 
     monkeypatch.setattr(UNet, "forward", counted)
     tool = build_tool(load_models(a_model())["small"], device="cpu", threads=1)
-    assert calls == [(1, 3, 256, 256)]
+    assert calls == [(1, 6, 256, 256)]
     tool.process(a_chest, ToolContext())
-    assert calls == [(1, 3, 256, 256)] * (1 + len(a_chest.voxels_zyx)), "nothing else is run"
+    assert calls == [(1, 6, 256, 256)] * (1 + len(a_chest.voxels_zyx)), "nothing else is run"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_model_takes_no_more_threads_than_it_is_given(
+    a_model: Callable[..., Path], threads: int
+) -> None:
+    build_tool(load_models(a_model())["small"], device="cpu", threads=threads)
+    assert torch.get_num_threads() == threads
+    assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == threads
 
 
 def test_a_gpu_that_is_full_when_a_model_is_loaded_does_not_keep_it_from_loading() -> None:
