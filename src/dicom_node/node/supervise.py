@@ -75,6 +75,9 @@ class Supervisor:
         """End the performers, in order if they let it; what they had to leave does not count."""
         now = self.clock.now()
         for child in self.children:
+            if child.process is not None:
+                child.process.terminate()  # all at once: then each is waited for
+        for child in self.children:
             self._end(child)
             for step in self.journal.catalog.views.claimed_by(_name(child)):
                 self.journal.commit(
