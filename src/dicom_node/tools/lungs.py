@@ -41,7 +41,7 @@ class _Pieces:
     indices of the flat array.
     """
 
-    numbers: NDArray[np.uint32]
+    numbers: NDArray[np.unsignedinteger[Any]]
     ml: NDArray[np.float64]
     centre_x: NDArray[np.float64]
     largest: int
@@ -128,9 +128,7 @@ def _anatomical(
 
 
 def _pieces(mask: NDArray[np.bool_], voxel_ml: NDArray[np.float64]) -> _Pieces:
-    joined = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
-    numbers = sitk.GetArrayFromImage(joined)
-    del joined
+    numbers = _numbered(mask)
     sizes, sums = _sizes(mask, numbers)
     ml = sizes * voxel_ml[0]
     if np.any(voxel_ml != voxel_ml[0]):
@@ -147,8 +145,15 @@ def _pieces(mask: NDArray[np.bool_], voxel_ml: NDArray[np.float64]) -> _Pieces:
     )
 
 
+def _numbered(mask: NDArray[np.bool_]) -> NDArray[np.unsignedinteger[Any]]:
+    """The number of the piece of each voxel, in as few bytes as the numbers need."""
+    joined = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.view(np.uint8)))
+    found = sitk.GetArrayViewFromImage(joined)
+    return np.array(found, np.min_scalar_type(int(found.max(initial=0))))
+
+
 def _sizes(
-    mask: NDArray[np.bool_], numbers: NDArray[np.uint32]
+    mask: NDArray[np.bool_], numbers: NDArray[np.unsignedinteger[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Voxels of each piece, and the sum of their column indices.
 
@@ -176,7 +181,9 @@ def _kept(pieces: _Pieces, piece_ml: float) -> NDArray[np.bool_]:
     return kept
 
 
-def _touching(pieces: _Pieces, other: NDArray[np.uint32], chosen: NDArray[np.bool_]) -> list[int]:
+def _touching(
+    pieces: _Pieces, other: NDArray[np.unsignedinteger[Any]], chosen: NDArray[np.bool_]
+) -> list[int]:
     """Numbers of the pieces, but the largest, that have a face in common with chosen others."""
     found: set[int] = set()
     places = np.unravel_index(pieces.rest, other.shape)
