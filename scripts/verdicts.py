@@ -1,10 +1,9 @@
-"""What the node makes of each series under a folder: docs/verdicts.md, made from real data.
+"""What `dicom-node process` makes of each series under a folder: docs/verdicts.md.
 
-python scripts/verdicts.py DIR --out docs/verdicts.md
+python scripts/verdicts.py DIR --labels DIR --out docs/verdicts.md
 
-DIR has folders of folders. Each of these holds either DICOM files, or a volume: hu.npy [slice, row,
-column] from feet to head, front to back, patient right to left, and meta.json with its spacing_zyx;
-it is made a CT series first. A volume of single slices of many patients is left out.
+DIR has folders of folders; see collection.py for what each may hold. A volume is made a CT series
+first, and one of single slices of many patients is left out.
 """
 
 from __future__ import annotations
@@ -14,38 +13,48 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
+from click.testing import CliRunner
+from collection import Truth, as_series, folders, is_volume, truth_of
 
+from dicom_node.cli.process import process
 from dicom_node.decide.gate import KEYS, treatment_of
 from dicom_node.decide.geometry import Finding, hole, split_localizers, stack_of
 from dicom_node.domain.errors import NodeError
 from dicom_node.domain.policy import InputPolicy
-from dicom_node.domain.tool import ImageProcessingTool
-from dicom_node.domain.volume import Volume
 from dicom_node.iod.image import read_volume
-from dicom_node.iod.seg_settings import SegSettings
-from dicom_node.node.applicability import Judge, judges
 from dicom_node.node.encode import Source
-from dicom_node.node.offline import Answer, FoundSeries, answers, find_series
+from dicom_node.node.offline import FoundSeries, find_series
 from dicom_node.node.produce import judge, judge_values
-from dicom_node.testing.series import Header, write_series
-from dicom_node.tools.registry import build_tool, load_models
+from dicom_node.tools.registry import load_models
 
 ROOT = Path(__file__).parents[1]
 MODEL = "lung-unet"
-HEADS = ("series", "instances", "planes missing?", "findings, and what the policy says", "result")
+SIDES = {1: ("R", 2), 2: ("L", 1)}  # segment: what to call it, its value in the labels
+IGNORED = 3
+HEADS = (
+    "series", "instances", "planes missing?", "findings, and what the policy says", "result",
+    "doubts of the guard", "Dice", "seconds",
+)  # fmt: skip
 INTRODUCTION = f"""# Verdicts
 
-What `{MODEL}` does with each series of a collection of real ones, made by `scripts/verdicts.py`:
-chest series for testing, series with something odd about them, and volumes for training that were
-written as DICOM series. The pictures of these series are not part of this project.
+What `dicom-node process` makes of each series of a collection of real ones with `{MODEL}`: chest
+series for testing, series with something odd about them, and volumes for training that were written
+as DICOM series. `make verdicts DATA=DIR LABELS=DIR` makes this table; the pictures of these series
+are not part of this project.
 
 A series with *planes missing* does not count as complete while it is received: it waits for them.
-A finding is what the [policy](models.md) of the model speaks about, with what it says of it.
+A finding is what the [policy](models.md) of the model speaks about, with what it says of it. What
+the [guard](guard.md) doubts stands in the result, and `doubtful = "hold"` holds it. *Dice* is that
+of the right and the left lung against labels, read back from the segmentation object. Of the test
+series only `lung1-001` was labelled by hand; the other labels come from a threshold and are no
+radiologist's. The network was trained on most of the volumes under *train*: there the number only
+says that nothing broke.
 """
 
 
@@ -53,66 +62,54 @@ def main() -> int:
     """Write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="folders of folders of series")
+    parser.add_argument("--labels", type=Path, help="folder of NAME.*.npz")
+    parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    manifests = load_models(ROOT / "models")
-    suits, policy = judges(manifests)[MODEL], manifests[MODEL].policy
-
-    @cache
-    def tool() -> ImageProcessingTool:
-        return build_tool(manifests[MODEL], device="cpu")
-
-    text = INTRODUCTION
+    manifest = load_models(given.models)[MODEL]
+    text = f"{INTRODUCTION}\n`{MODEL}` {manifest.version}, weights {str(manifest.sha256)[:12]}.\n"
     for group in folders(given.folder):
         text += f"\n## {group.name}\n\n"
         text += "".join(f"| {' | '.join(cells)} |\n" for cells in (HEADS, ["---"] * len(HEADS)))
         for folder in folders(group):
-            alike = Counter(rows(folder, tool, suits, policy))
+            truth = truth_of(folder, given.labels)
+            alike = Counter(rows(folder, truth, given.models, manifest.policy))
             for (name, *cells), times in alike.items():
                 named = f"{name} ({times} series)" if times > 1 else name
-                print(named, *cells, sep=" | ")
+                print(named, *cells, sep=" | ", flush=True)
                 text += f"| {' | '.join(c.replace('|', '/') for c in (named, *cells))} |\n"
     given.out.write_text(text, "utf-8")
     return 0
 
 
-def folders(folder: Path) -> list[Path]:
-    """What is not hidden in it."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
 def rows(
-    folder: Path, tool: Callable[[], ImageProcessingTool], suits: Judge, policy: InputPolicy
+    folder: Path, truth: Truth, models: Path, policy: InputPolicy
 ) -> Iterator[tuple[str, ...]]:
     """The cells of each series in it."""
     with tempfile.TemporaryDirectory() as made:
-        where = as_series(folder, Path(made)) if (folder / "hu.npy").exists() else folder
-        if where is None:
-            return
-        found, _ = find_series(where)
-        given = answers(
-            found, tool, suits, SegSettings(), threads=2, progress=lambda _done, _total: None
-        )
-        for answer in given:
-            yield cells_of(folder.name, answer, policy)
+        where = folder
+        if is_volume(folder):
+            where = Path(made) / "ct"
+            if not as_series(folder, where):
+                return
+        told = processed(where, Path(made), models)
+        for series in find_series(where)[0]:
+            yield cells_of(folder.name, series, told[series.series_uid], policy, truth)
 
 
-def as_series(folder: Path, out: Path) -> Path | None:
-    """A volume as a CT series, None where its slices do not belong together."""
-    meta = json.loads((folder / "meta.json").read_text("utf-8"))
-    if "single_slices" in meta:
-        return None
-    hu = np.load(folder / "hu.npy")
-    spacing = meta["spacing_zyx"]
-    affine = np.diag((*reversed(spacing), 1.0))[:, [2, 1, 0, 3]]
-    volume = Volume(voxels_zyx=hu, affine_lps_mm=affine)
-    write_series(out, volume, header=Header(series=folder.name, body_part=""))
-    return out
+def processed(folder: Path, work: Path, models: Path) -> dict[str, dict[str, Any]]:
+    """What `dicom-node process` says of each series, by UID."""
+    config = work / "ae_config.toml"
+    config.write_text(f'[node]\nmodels_dir = "{models.resolve()}"\ndata_dir = "var"\n', "utf-8")
+    words = [str(folder), "--out", str(work / "out"), "--config", str(config), "--json"]
+    done = CliRunner().invoke(process, words)
+    return {row["series_uid"]: row for row in json.loads(done.stdout)["series"]}
 
 
-def cells_of(name: str, answer: Answer, policy: InputPolicy) -> tuple[str, ...]:
+def cells_of(
+    name: str, series: FoundSeries, told: Mapping[str, Any], policy: InputPolicy, truth: Truth
+) -> tuple[str, ...]:
     """One row."""
-    series = answer.series
     first = series.sources[0].attributes
     words = [name, str(first.get("Modality", "")), str(first.get("SeriesDescription", ""))]
     split = split_localizers([source.attributes for source in series.sources])
@@ -122,13 +119,44 @@ def cells_of(name: str, answer: Answer, policy: InputPolicy) -> tuple[str, ...]:
         count += f", {len(split.others)} of them set aside"
     findings = findings_of(series, policy) if first.get("Modality") == "CT" else ()
     said = [f"{finding.reason} ({said_about(finding, policy)})" for finding in findings]
+    segs = [Path(file) for file in told["files"] if file.endswith(".dcm")]
+    dices = [text for seg in segs for text in dice(seg, truth)]
     return (
         " ".join(word for word in words if word),
         count,
         "yes" if missing else "no",
         "; ".join(said) or "-",
-        result_of(answer),
+        result_of(told),
+        " ".join(told.get("doubts", ())) or "-",
+        ", ".join(dices) or "-",
+        f"{sum(told['seconds'].values()):.1f}" if "seconds" in told else "-",
     )
+
+
+def dice(seg: Path, truth: Truth) -> list[str]:
+    """Of each side that is labelled or found, of the slices with labels."""
+    dataset = pydicom.dcmread(seg)
+    frames = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
+    shape = (int(dataset.NumberOfFrames), int(dataset.Rows), int(dataset.Columns))
+    masks = frames[: np.prod(shape)].reshape(shape)
+    found: dict[tuple[int, str], np.ndarray] = {}
+    for item, mask in zip(dataset.PerFrameFunctionalGroupsSequence, masks, strict=True):
+        number = int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        source = item.DerivationImageSequence[0].SourceImageSequence[0]
+        found[number, str(source.ReferencedSOPInstanceUID)] = mask
+    if not truth:
+        return []
+    said = []
+    for number, (side, value) in SIDES.items():
+        both = sizes = 0
+        for uid, labels in truth.items():
+            mask = found.get((number, uid), np.zeros(labels.shape, np.uint8)) > 0
+            valid = labels != IGNORED
+            both += np.count_nonzero(mask & (labels == value))
+            sizes += np.count_nonzero(mask & valid) + np.count_nonzero(labels == value)
+        if sizes:
+            said.append(f"{side} {2 * both / sizes:.3f}")
+    return said
 
 
 def findings_of(series: FoundSeries, policy: InputPolicy) -> Sequence[Finding]:
@@ -155,12 +183,12 @@ def said_about(finding: Finding, policy: InputPolicy) -> str:
     return f"{key}={treatment_of(finding, policy)}" if key else "always refused"
 
 
-def result_of(answer: Answer) -> str:
+def result_of(told: Mapping[str, Any]) -> str:
     """Volumes and notes, or why there are none."""
-    if answer.outcome is None:
-        return f"none: {answer.reason.rstrip('.')}"
-    found = [f"{k} {v:g} mL" for made in answer.outcome.produced for k, v in made.summary.items()]
-    notes = [n.rstrip(".") for r in answer.outcome.results for n in r.notes]
+    if told["reason"]:
+        return f"none: {told['reason'].rstrip('.')}"
+    found = [f"{label} {ml:g} mL" for label, ml in told["measurements"].items()]
+    notes = [n.rstrip(".") for n in told["notes"] if not n.startswith(("Doubtful: ", "Warning: "))]
     return "; ".join(("SEG: " + (", ".join(found) or "empty"), *notes))
 
 

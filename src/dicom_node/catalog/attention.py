@@ -112,6 +112,18 @@ class Attention:
         said = json.loads(rows[0]["body"]) if rows else {}
         return tuple(said["reasons"]) if said.get("revision") == revision else ()
 
+    def notes(self, series_uid: str, revision: int) -> tuple[str, ...]:
+        """What the steps on a revision of a Series noted about their results."""
+        rows = self._rows(
+            "SELECT body FROM event WHERE series = ?1 AND series <> '' AND kind = 'StepCompleted' "
+            "AND json_extract(body, '$.step_id') IN "
+            "(SELECT step_id FROM step WHERE series_uid = ?1 AND revision = ?2) ORDER BY number",
+            series_uid,
+            revision,
+        )
+        noted = [note for row in rows for note in json.loads(row["body"]).get("notes", ())]
+        return tuple(dict.fromkeys(noted))
+
     def rejected(self) -> list[tuple[str, int, float]]:
         """Who was turned away since the node's start: (AE title, how often, when last)."""
         rows = self._rows(

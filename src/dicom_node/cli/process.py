@@ -115,6 +115,7 @@ def _written(answer: Answer, out: Path) -> dict[str, Any]:
         row["measurements"] = dict(produced.summary)
     row["seconds"] = {name: round(value, 3) for name, value in outcome.seconds.items()}
     row["notes"] = list(outcome.notes)
+    row["doubts"] = list(outcome.doubts)
     return row
 
 

@@ -20,6 +20,7 @@ from dicom_node.config.load import Config, load
 from dicom_node.decide.pressure import Level, Pressure
 from dicom_node.domain.records import Series
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+from dicom_node.domain.tool import DOUBTFUL
 from dicom_node.node import pulse
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.layout import GIB
@@ -129,6 +130,11 @@ def _row(catalog: Catalog, series: Series) -> dict[str, Any]:
         "last_at": clock_text(series.last_at),
         "results": results,
         "troubles": troubles,
+        "doubts": [
+            note
+            for note in catalog.attention.notes(series.series_uid, series.revision)
+            if note.startswith(DOUBTFUL)
+        ],
     }
 
 
@@ -229,6 +235,7 @@ def _print_row(row: dict[str, Any]) -> None:
         reason,
         ", ".join(row["results"]),
         *row["troubles"],
+        " ".join(row["doubts"]) if row["state"] != "HELD" else "",
     ):
         if text:
             say(_cut(text), head=" " * _INDENT, indent=_INDENT)

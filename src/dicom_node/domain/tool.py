@@ -25,6 +25,8 @@ class Code:
 
 VOLUME = Code(value="118565006", scheme="SCT", meaning="Volume")
 MILLILITRE = Code(value="mL", scheme="UCUM", meaning="mL")
+WARNING = "Warning: "  # begins a sentence about the input
+DOUBTFUL = "Doubtful: "  # begins a sentence in which a tool doubts its own result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

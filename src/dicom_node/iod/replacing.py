@@ -32,9 +32,10 @@ class Replacement:
     series_uid: str
 
 
-def name_of(name: str, replaces: Sequence[Replacement]) -> str:
+def name_of(name: str, replaces: Sequence[Replacement], *, doubtful: bool = False) -> str:
     """What a person reads in a list of Series."""
-    return f"{name}, replaces earlier" if replaces else name
+    doubted = f"{name}, DOUBTFUL" if doubtful else name
+    return f"{doubted}, replaces earlier" if replaces else doubted
 
 
 def sentence(replaces: Sequence[Replacement]) -> str:

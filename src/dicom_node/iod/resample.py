@@ -149,7 +149,14 @@ def _even(volume: Volume, max_bytes: int) -> Volume:
         out[...] = volume.voxels_zyx[upper - 1] * (1 - share) + volume.voxels_zyx[upper] * share
     affine = volume.affine_lps_mm.copy()
     affine[:3, 0] *= (len(heights) - 1) / steps
-    return replace(volume, voxels_zyx=voxels, affine_lps_mm=affine, instance_uids=(), heights_mm=())
+    return replace(
+        volume,
+        voxels_zyx=voxels,
+        affine_lps_mm=affine,
+        instance_uids=(),
+        heights_mm=(),
+        slice_keys=(),
+    )
 
 
 def _grid_around(volume: Volume) -> tuple[NDArray[np.float64], tuple[int, int, int]]:

@@ -181,7 +181,8 @@ def _dataset(series: _Series, index: int, instance_number: int) -> Dataset:
     image.SeriesNumber = series_number(
         source.get("SeriesNumber"), settings.series_number_offset + _AFTER
     )
-    name = replacing.name_of(f"{identity.name} overlay", series.replaces)
+    doubtful = bool(series.result.doubts)
+    name = replacing.name_of(f"{identity.name} overlay", series.replaces, doubtful=doubtful)
     image.SeriesDescription = titled(name, research_use=settings.research_use)
     body_part = plain(str(source.get("BodyPartExamined", "")), SH)
     if body_part:

@@ -346,7 +346,7 @@ def _complete(encoded: Dataset, order: _Order) -> None:
     encoded.InstanceCreationTime = encoded.ContentTime = encoded.SeriesTime = time
     if body_part := _body_part(order):
         encoded.BodyPartExamined = body_part
-    name = replacing.name_of(identity.name, order.replaces)
+    name = replacing.name_of(identity.name, order.replaces, doubtful=bool(result.doubts))
     encoded.SeriesDescription = titled(name, research_use=settings.research_use)
     encoded.ContentDescription = RESEARCH_USE if settings.research_use else plain(name, LO)
     replacing.relate(encoded, order.replaces)

@@ -22,6 +22,7 @@ from dicom_node.decide.plausibility import values_finding
 from dicom_node.domain.errors import NodeError, NotAVolume, ToolError
 from dicom_node.domain.policy import InputPolicy
 from dicom_node.domain.tool import (
+    DOUBTFUL,
     VOLUME,
     ImageProcessingTool,
     NotApplicable,
@@ -216,7 +217,7 @@ def _results(
 
 def _warned(result: ProcessingResult, warnings: Sequence[str]) -> ProcessingResult:
     """The warnings about the input, and the doubts about the result, where readers look."""
-    said = (*warnings, *(f"Doubtful: {doubt}" for doubt in result.doubts))
+    said = (*warnings, *(DOUBTFUL + doubt for doubt in result.doubts))
     return replace(result, warnings=said) if said else result
 
 

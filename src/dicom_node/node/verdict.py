@@ -11,9 +11,10 @@ from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain.records import Conflict, Delivery, Series, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+from dicom_node.domain.tool import DOUBTFUL, WARNING
 from dicom_node.node.words import counted, joined
 
-_WARNING = "Warning: "
+_SAID = {WARNING: "with a warning", DOUBTFUL: "which is doubtful"}
 _NOTE = "rejection"
 
 
@@ -136,15 +137,19 @@ def _of_step(catalog: Catalog, step: Step, events: Sequence[e.Event]) -> str:
 
 
 def _warned(step: Step, events: Sequence[e.Event]) -> str:
-    """What the gate let pass with a warning."""
-    warnings = [
-        note.removeprefix(_WARNING)
+    """What the gate let pass with a warning, and what the tool itself doubts."""
+    notes = [
+        note
         for event in events
         if isinstance(event, e.StepCompleted) and event.step_id == step.step_id
         for note in event.notes
-        if note.startswith(_WARNING)
     ]
-    return f", with a warning ({joined(warnings)})" if warnings else ""
+    parts = []
+    for prefix, words in _SAID.items():
+        said = [note.removeprefix(prefix) for note in notes if note.startswith(prefix)]
+        if said:
+            parts.append(f", {words} ({joined(dict.fromkeys(said))})")
+    return "".join(parts)
 
 
 def fates(catalog: Catalog, uids: Sequence[str]) -> list[str]:

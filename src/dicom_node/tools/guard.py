@@ -1,203 +1,198 @@
 """Second thoughts: what makes a segmentation of the lungs doubtful, without knowing the truth.
 
-Each doubt is one sentence for a radiologist. The limits were set on real series, whole and
-deliberately damaged; docs/guard.md has the table.
+A doubt says, in one sentence for a radiologist, why the mask may be wrong. What the mask covers, and
+that it covers a part of the lungs only, is no doubt but a remark (tools.lungs). docs/guard.md has
+what is caught of real series, whole and deliberately damaged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import SimpleITK as sitk  # noqa: N813  (as its own examples do)
-
-from dicom_node.domain.volume import Volume
-from dicom_node.tools.body import BODY_HU, body_of, coarse_steps
+from dicom_node.tools.evidence import Evidence, measure
 from dicom_node.tools.lungs import LEFT, RIGHT
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+    from dicom_node.domain.volume import Volume
+
 _NAMES = {RIGHT: "right", LEFT: "left"}
-_AIR_HU = -500.0  # aerated lung is darker
-_GRID_MM = 3.0  # what is estimated is estimated on a coarse grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a doubt is raised.
+    """When a doubt is raised; see Evidence for what is compared.
 
-    small_ml, large_ml: of both lungs, where the whole of them was scanned. right_share: of the
-    right lung in both. largest_piece: share of the largest piece of a side. edge_cm2: lung at an
-    edge of the matrix, in any slice. jump: change of a lung's area against the mean of both
-    neighbours, as a share of its largest area, per CONTEXT_MM. aerated: share of a lung darker than
-    -500 HU. mean_hu: of aerated lung. covered: share of the air inside the body that was called
-    lung. unsure: share of pixels in two minds, against those of lung.
+    small_ml, large_ml: of both lungs, the former where the whole of them was scanned. hardly_ml:
+    less may be anything. one_ml: with so much of one lung, the other should be there. right_share:
+    of the right lung in both; right_share_of_part: where lungs are cut off by the scan.
     """
 
-    small_ml: float = 1000.0
-    large_ml: float = 9500.0
+    small_ml: float = 600.0
+    large_ml: float = 10000.0
+    hardly_ml: float = 25.0
+    one_ml: float = 300.0
     right_share: tuple[float, float] = (0.38, 0.68)
+    right_share_of_part: tuple[float, float] = (0.25, 0.8)
     largest_piece: float = 0.9
     edge_cm2: float = 2.0
-    jump: float = 0.3
+    jump: float = 0.35
+    misfit: float = 1.0
     aerated: float = 0.5
-    mean_hu: tuple[float, float] = (-960.0, -600.0)
+    lung_hu: tuple[float, float] = (-960.0, -620.0)
+    tissue_hu: tuple[float, float] = (-125.0, 125.0)
+    outside_hu: float = -870.0
+    air_ml: float = 500.0
+    missed_ml: float = 250.0
     covered: float = 0.75
+    spine_mm: float = -12.0
+    front: float = 0.45
+    heart_mm: float = -6.0
     unsure: float = 0.15
+
+
+LIMITS = Limits()
 
 
 def doubts(
     labels: NDArray[np.uint8],
     volume: Volume,
     unsure: NDArray[np.float64] | None = None,
-    limits: Limits | None = None,
+    limits: Limits = LIMITS,
 ) -> tuple[str, ...]:
     """Why the result may be wrong; nothing where there is no reason to think so.
 
     labels: 0, RIGHT, LEFT [slice, row, column] on the grid of `volume`, canonical axes, HU. unsure:
     of each slice, the share of pixels in two minds against those of lung, where a network tells.
     """
-    limits = limits or Limits()
-    found = [side for side in (RIGHT, LEFT) if np.any(labels == side)]
-    if not found:
-        return _nothing(labels, volume, limits)
-    said = [
-        *_sizes(labels, volume, limits),
-        *_pieces(labels, found, limits),
-        *_edges(labels, volume, limits),
-        *_jumps(labels, volume, found, limits),
-        *_values(labels, volume, limits),
-        *_uncovered(labels, volume, limits),
-    ]
-    if unsure is not None and len(unsure):
-        lung = np.count_nonzero(labels, axis=(1, 2)).astype(np.float64)
-        mean = float(np.average(unsure, weights=lung)) if lung.any() else 0.0
-        if mean > limits.unsure:
-            said.append(f"The network was in two minds about {100 * mean:.0f} % of the lungs.")
-    return tuple(said)
+    return judged(measure(labels, volume, unsure), limits)
 
 
-def _nothing(labels: NDArray[np.uint8], volume: Volume, limits: Limits) -> tuple[str, ...]:
-    ml = _air_ml(volume, labels)[0]
-    if ml > limits.small_ml / 2:
-        return (f"No lung was found, although the body holds {ml:.0f} ml of air.",)
+def judged(evidence: Evidence, limits: Limits = LIMITS) -> tuple[str, ...]:
+    """The doubts that the evidence gives rise to, those about the images first."""
+    return tuple(said for judge in _JUDGES for said in judge(evidence, limits))
+
+
+def _values(found: Evidence, limits: Limits) -> Sequence[str]:
+    """Hounsfield units are where they belong: tissue near 0, air around the body near -1000."""
+    low, high = limits.tissue_hu
+    if found.tissue_hu < low or found.tissue_hu > high:
+        return (f"Soft tissue has {found.tissue_hu:.0f} HU: the values are shifted or scaled.",)
+    if found.outside_hu > limits.outside_hu:
+        return (
+            f"The air around the body has {found.outside_hu:.0f} HU: the values are shifted or "
+            "scaled.",
+        )
+    low, high = limits.lung_hu
+    if found.lung_hu < low or found.lung_hu > high:
+        return (f"The lungs have {found.lung_hu:.0f} HU in the mean: the values may be shifted.",)
     return ()
 
 
-def _whole(labels: NDArray[np.uint8]) -> bool:
-    """Whether the lungs end inside the stack, at both ends."""
-    return not labels[0].any() and not labels[-1].any()
+def _order(found: Evidence, limits: Limits) -> Sequence[str]:
+    at, misfit = found.misfit
+    if misfit <= limits.misfit:
+        return ()
+    return (
+        f"Slice {at + 1} of {found.slices}, counted from the feet, does not fit between its "
+        "neighbours: slices may be mixed up, or taken in another breath.",
+    )
 
 
-def _sizes(labels: NDArray[np.uint8], volume: Volume, limits: Limits) -> list[str]:
-    ml = volume.ml_of(labels)
-    total = sum(ml.values())
-    said = []
-    if total > limits.large_ml:
-        said.append(f"The lungs are implausibly large: {total:.0f} ml.")
-    if not _whole(labels) or len(ml) < 2:
-        return said
-    if total < limits.small_ml:
-        said.append(f"The lungs are implausibly small: {total:.0f} ml.")
-    share = ml[RIGHT] / total
-    low, high = limits.right_share
-    if not low <= share <= high:
-        said.append(f"The right lung is {100 * share:.0f} % of both: one side may lack a part.")
-    return said
+def _posture(found: Evidence, limits: Limits) -> Sequence[str]:
+    """The patient lies as the geometry says: spine behind, heart to the left."""
+    if found.spine_mm < limits.spine_mm and found.front > limits.front:
+        return (
+            "The spine seems to be in front: the patient's position may be wrong, and right and "
+            "left with it.",
+        )
+    if found.heart_mm < limits.heart_mm and not any(found.ends):
+        return (
+            "What lies between the lungs is shifted to the right: a disease, or right and left are "
+            "exchanged.",
+        )
+    return ()
 
 
-def _pieces(labels: NDArray[np.uint8], found: list[int], limits: Limits) -> list[str]:
-    said = []
-    for side in found:
-        mask = sitk.GetImageFromArray((labels[:, ::2, ::2] == side).astype(np.uint8))
-        pieces = sitk.GetArrayFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(mask)))
-        sizes = np.bincount(pieces.ravel())[1:]
-        if len(sizes) and sizes[0] < limits.largest_piece * sizes.sum():
-            share = 100 * sizes[0] / sizes.sum()
-            said.append(
-                f"The {_NAMES[side]} lung is in pieces: the largest is {share:.0f} % of it."
-            )
-    return said
+def _missed(found: Evidence, limits: Limits) -> Sequence[str]:
+    """Agreement with a threshold: the air of the chest is lung."""
+    if not found.pieces:
+        if found.missed_ml <= limits.air_ml:
+            return ()
+        return (f"No lung was found, although the body holds {found.missed_ml:.0f} ml of air.",)
+    if found.covered < limits.covered and found.missed_ml > limits.missed_ml:
+        return (
+            f"{found.missed_ml:.0f} ml of air in the chest were not called lung: part of the lungs "
+            "is missing, or there is air around them.",
+        )
+    return ()
 
 
-def _edges(labels: NDArray[np.uint8], volume: Volume, limits: Limits) -> list[str]:
-    """Lung at an edge of the matrix, or of the scan circle where padding begins."""
-    _, row_mm, column_mm = volume.spacing_zyx_mm
-    band_mm = 3.0
-    rows, columns = max(1, round(band_mm / row_mm)), max(1, round(band_mm / column_mm))
-    inner = labels[:, rows:-rows, columns:-columns]
-    outer = np.count_nonzero(labels, axis=(1, 2)) - np.count_nonzero(inner, axis=(1, 2))
-    cm2 = float(outer.max()) * row_mm * column_mm / 100.0
-    if cm2 <= limits.edge_cm2:
-        return []
-    return ["Lung reaches the edge of the image: part of it is outside the field of view."]
+def _aerated(found: Evidence, limits: Limits) -> Sequence[str]:
+    """Agreement with a threshold, the other way: lung is air."""
+    if found.aerated < limits.aerated:
+        share = 100 * found.aerated
+        return (f"Only {share:.0f} % of what is called lung holds air: dense disease, or no lung.",)
+    return ()
 
 
-def _jumps(
-    labels: NDArray[np.uint8], volume: Volume, found: list[int], limits: Limits
-) -> list[str]:
-    """A slice that does not fit between its neighbours."""
-    if len(labels) < 5:
-        return []
-    said = []
-    for side in found:
-        area = np.count_nonzero(labels == side, axis=(1, 2)).astype(np.float64)
-        off = np.abs(area[1:-1] - (area[:-2] + area[2:]) / 2) / area.max()
-        if volume.spacing_zyx_mm[0] > 5.0:
-            off = off * (5.0 / volume.spacing_zyx_mm[0])
-        worst = int(off.argmax())
-        if off[worst] > limits.jump:
-            said.append(
-                f"The {_NAMES[side]} lung jumps in size at slice {worst + 2} of {len(labels)}, "
-                "counted from the feet."
-            )
-    return said
-
-
-def _values(labels: NDArray[np.uint8], volume: Volume, limits: Limits) -> list[str]:
-    values = np.asarray(volume.voxels_zyx)[:, ::2, ::2][labels[:, ::2, ::2] > 0]
-    if not len(values):
-        return []
-    dark = values[values < _AIR_HU]
-    share = len(dark) / len(values)
-    if share < limits.aerated:
-        return [f"Only {100 * share:.0f} % of the lungs hold air: dense disease, or an error."]
-    mean = float(dark.mean())
-    low, high = limits.mean_hu
-    if not low <= mean <= high:
-        return [f"The lungs have {mean:.0f} HU in the mean: the values may be shifted."]
-    return []
-
-
-def _uncovered(labels: NDArray[np.uint8], volume: Volume, limits: Limits) -> list[str]:
-    ml, covered = _air_ml(volume, labels)
-    if ml < 200.0 or covered >= limits.covered:
-        return []
-    return [f"Only {100 * covered:.0f} % of the air inside the body was called lung."]
-
-
-def _air_ml(volume: Volume, labels: NDArray[np.uint8]) -> tuple[float, float]:
-    """Air inside the body in one large piece or several, ml; and the share of it in `labels`."""
-    voxels = volume.voxels_zyx
-    coarse = coarse_steps(volume.spacing_zyx_mm[1:])
-    rows, columns = (max(1, round(_GRID_MM / s)) for s in volume.spacing_zyx_mm[1:])
-    planes = np.asarray(voxels)[:, ::rows, ::columns]
-    air = np.zeros(planes.shape, np.uint8)
-    for z, plane in enumerate(planes):
-        body = body_of(np.greater(voxels[z, :: coarse[0], :: coarse[1]], BODY_HU))
-        at_row = np.minimum(np.arange(plane.shape[0]) * rows // coarse[0], body.shape[0] - 1)
-        at_column = np.minimum(np.arange(plane.shape[1]) * columns // coarse[1], body.shape[1] - 1)
-        air[z] = np.less(plane, _AIR_HU) & body[np.ix_(at_row, at_column)]
-    joined = sitk.ConnectedComponent(sitk.GetImageFromArray(air))
-    numbers = sitk.GetArrayFromImage(sitk.RelabelComponent(joined))
-    voxel_ml = volume.voxel_ml * rows * columns
-    sizes = np.bincount(numbers.ravel())
-    large = np.flatnonzero(sizes * voxel_ml > 100.0)
-    chosen = np.isin(numbers, large[large > 0])
-    total = int(np.count_nonzero(chosen))
+def _sizes(found: Evidence, limits: Limits) -> Sequence[str]:
+    total = sum(found.ml.values())
     if not total:
-        return 0.0, 1.0
-    shown = np.asarray(labels)[:, ::rows, ::columns] > 0
-    return total * voxel_ml, float(np.count_nonzero(shown & chosen)) / total
+        return ()
+    if total > limits.large_ml:
+        return (f"The lungs are implausibly large, {total:.0f} ml: is the spacing right?",)
+    if total < limits.hardly_ml:
+        return (f"Only {total:.0f} ml of lung were found: it may be something else.",)
+    if not any(found.ends) and total < limits.small_ml:
+        return (f"The lungs are implausibly small, {total:.0f} ml: part of them may be missing.",)
+    return ()
+
+
+def _sides(found: Evidence, limits: Limits) -> Sequence[str]:
+    total = sum(found.ml.values())
+    if total < limits.one_ml:
+        return ()
+    if len(found.ml) == 1:
+        side = next(iter(found.ml))
+        other = _NAMES[RIGHT + LEFT - side]
+        return (f"Only the {_NAMES[side]} lung was found: the {other} one may be missed.",)
+    low, high = limits.right_share_of_part if any(found.ends) else limits.right_share
+    share = found.ml[RIGHT] / total
+    if share < low or share > high:
+        side = RIGHT if share < low else LEFT
+        said = f"The right lung is {100 * share:.0f} % of both"
+        return (f"{said}: part of the {_NAMES[side]} lung may be missing.",)
+    return ()
+
+
+def _shape(found: Evidence, limits: Limits) -> Sequence[str]:
+    said = [
+        f"The {_NAMES[side]} lung is in pieces: the largest is {100 * share:.0f} % of it."
+        for side, share in found.pieces.items()
+        if share < limits.largest_piece
+    ]
+    side, at, jump = found.jump
+    if jump > limits.jump:
+        said.append(
+            f"The {_NAMES[side]} lung changes its size abruptly at slice {at + 1} of "
+            f"{found.slices}, counted from the feet."
+        )
+    if found.edge_cm2 > limits.edge_cm2:
+        said.append("Lung reaches the edge of the images: part of it is outside the field of view.")
+    return said
+
+
+def _unsure(found: Evidence, limits: Limits) -> Sequence[str]:
+    if found.unsure <= limits.unsure:
+        return ()
+    return (f"The network was in two minds about {100 * found.unsure:.0f} % of the lungs.",)
+
+
+_JUDGES: Sequence[Callable[[Evidence, Limits], Sequence[str]]] = (
+    _values, _order, _posture, _missed, _aerated, _sizes, _sides, _shape, _unsure,
+)  # fmt: skip
