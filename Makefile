@@ -6,6 +6,8 @@
 #   make bench      how fast it receives, encodes, and does the whole job; ARGS="--rounds 1"
 #   make bench-inference   the network's part: beside a published notebook's way, and the floor
 #   make faults     the tests that kill, cut the power and fill the disk, at length; says what it found
+#   make guard-table  what the guard catches of real series, whole and damaged: DATA=/path/to/series
+#   make verdicts   what becomes of each real series: DATA=/path/to/series LABELS=/path/to/labels
 #   make train      trains the lung model anew: DATA=/path/to/volumes OUT=build/lung-unet
 #   make evaluate   scores what was trained on the series in DATA; ARGS=--quick for a few minutes
 #   make publish    puts it into models/lung-unet with its card: DATE=2026-01-31 MACHINE="2 cores"
@@ -19,7 +21,7 @@ STAMP := $(VENV)/.installed
 TESTS ?= tests
 WORKERS ?= 2
 
-.PHONY: help demo test faults check format bench train evaluate publish docs clean
+.PHONY: help demo test faults check format bench guard-table verdicts train evaluate publish docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -70,6 +72,14 @@ train evaluate publish: $(STAMP)
 LUNG_UNET_train = $(TRAIN)/train.py --out $(OUT)
 LUNG_UNET_evaluate = $(TRAIN)/evaluate.py --weights $(OUT)/weights.safetensors --out $(OUT)/evaluation.json
 LUNG_UNET_publish = $(TRAIN)/publish.py $(OUT) --date $(DATE) --machine "$(MACHINE)"
+
+guard-table: $(STAMP)
+	@test -n "$(DATA)" || { echo "Say where the series are: make guard-table DATA=/path/to/folder"; exit 1; }
+	$(BIN)/python scripts/guard_table.py $(DATA) --out docs/guard.md $(ARGS)
+
+verdicts: $(STAMP)
+	@test -n "$(DATA)" || { echo "Say where the series are: make verdicts DATA=/path/to/folder"; exit 1; }
+	$(BIN)/python scripts/verdicts.py $(DATA) $(if $(LABELS),--labels $(LABELS)) --out docs/verdicts.md $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'

@@ -2,7 +2,8 @@
 
     python scripts/guard_table.py DIR --out docs/guard.md
 
-DIR has test/, quirks/ and train/, each with folders as collection.py reads them. Those with at least 500 ml of lung in 20 slices are damaged, too.
+DIR has test/, quirks/ and train/, each with folders as collection.py reads them. Those with at least
+500 ml of lung in 20 slices are damaged, too.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from dicom_node.tools.registry import build_tool, load_models
 
 ROOT = Path(__file__).parents[1]
 MODEL = "lung-unet"
-BEGINS = "<!-- generated: guard -->"
-ENDS = "<!-- end -->"
+BEGINS = "<!-- measured -->"
+ENDS = "<!-- measured: end -->"
 GROUPS = ("test", "quirks", "train")
 LEAST_ML, LEAST_SLICES = 500.0, 20
 
@@ -102,7 +103,7 @@ def main() -> int:
         labels = whole[name].labels
         if labels is None or given.whole or not worth(labels, volume):
             continue
-        damaged[name] = {what: seen for what, seen in damages(looker, volume, labels)}
+        damaged[name] = dict(damages(looker, volume, labels))
         for what, seen in damaged[name].items():
             told(name, what, seen)
     minutes = (time.perf_counter() - began) / 60
@@ -172,7 +173,7 @@ def of_damaged(whole: dict[str, Said], damaged: dict[str, dict[str, Said]]) -> I
         reasons = "; ".join(f"{kind} ({times})" for kind, times in why.most_common(4))
         cells = " | ".join(str(letters[letter]) for letter in "RDr-")
         yield f"| {what} | {cells} | {reasons or '-'} |"
-    yield "\nEach series: R refused, D doubted, r remarked, - nothing. In the order of the columns:\n"
+    yield "\nEach series: R refused, D doubted, r remarked, - nothing. In this order:\n"
     yield "\n".join(f"{i}. {name}" for i, name in enumerate(damaged, start=1)) + "\n"
     yield "| damage | " + " | ".join(str(i) for i in range(1, count + 1)) + " |"
     yield "| --- |" + " --- |" * count

@@ -26,6 +26,9 @@ _BONE_HU = 350.0
 _BONE_LEAST = 20  # points of the grid
 _MIDDLE_MM = 35.0  # so near to the middle there is the spine, and the sternum
 _SOFT_HU = (-200.0, 300.0)
+_GAS_HU = -940.0  # lung is denser, but for bullae
+_GAS_LIKE_HU = -700.0
+_LARGE_SLICE = 0.3  # of the largest of a side
 _LARGE_AIR_ML = 100.0
 _OUTSIDE_LEAST = 0.02  # of all points of the grid
 _BLOCK = 3  # points of the grid that are averaged where slices are compared: against noise
@@ -38,15 +41,17 @@ class Evidence:
 
     ml: of each side that was found; none without a depth. ends: whether lung reaches the lowest and
     the highest slice. pieces: share of the largest piece of each side. edge_cm2: of lung at an edge
-    of the matrix or of the scan circle, in the worst slice. jump: side, slice, and change of its
-    area against the mean of both neighbours, as a share of its largest area, per 5 mm. misfit:
-    slice, and how much nearer its neighbours are to one another than to it (1: as near).
-    aerated: share of the lungs darker than AIR_HU. lung_hu: mean of what is. missed_ml,
-    covered: air at the height of the lungs, or joined to them, that is not called lung; and the
-    share that is. tissue_hu: median of the soft tissue of the body. outside_hu: the darkest tenth
-    of what is around the body. spine_mm: how far bone lies behind the lungs. front: share of lung in its front third
-    against its back third. heart_mm: how far to the left what lies between the lungs is. unsure:
-    share of pixels in two minds against those of lung.
+    of the matrix, in the worst slice; bare_cm2: of lung that is one with the air around the body,
+    as at the edge of the scan circle. jump: side, slice, and change of its area against the mean of
+    both neighbours, as a share of its largest area, per 5 mm. misfit: slice, and how much nearer
+    its neighbours are to one another than to it (1: as near). aerated: share of the lungs darker
+    than AIR_HU; lung_hu: mean of what is. solid: the same share in the two worst of the large
+    slices of a side. missed_ml, covered: of what looks like lung at the height of the lungs, or
+    joined to them, what is not called lung, and the share that is. air_ml: all air inside the
+    body. tissue_hu: median of the soft tissue; tissue: its share of all but lung and gas.
+    outside_hu: the darkest tenth of what is around the body. spine_mm: how far bone lies behind the
+    lungs. front: share of lung in its front third against its back third. heart_mm: how far to the
+    left lies what is between the lungs. unsure: share of pixels in two minds against those of lung.
     """
 
     slices: int = 0
@@ -54,13 +59,17 @@ class Evidence:
     ends: tuple[bool, bool] = (False, False)
     pieces: Mapping[int, float] = field(default_factory=dict)
     edge_cm2: float = 0.0
+    bare_cm2: float = 0.0
     jump: tuple[int, int, float] = (0, 0, 0.0)
     misfit: tuple[int, float] = (0, 0.0)
     aerated: float = float("nan")
     lung_hu: float = float("nan")
+    solid: float = 1.0
     missed_ml: float = 0.0
     covered: float = 1.0
+    air_ml: float = 0.0
     tissue_hu: float = float("nan")
+    tissue: float = 1.0
     outside_hu: float = float("nan")
     spine_mm: float = float("nan")
     front: float = float("nan")
@@ -72,7 +81,7 @@ class Evidence:
 class _Coarse:
     """Every so many slices, rows and columns. body: with the lungs in it."""
 
-    hu: NDArray[np.generic]
+    hu: NDArray[np.float32]
     labels: NDArray[np.uint8]
     body: NDArray[np.bool_]
     mm: tuple[float, float, float]
@@ -83,24 +92,30 @@ def measure(
     labels: NDArray[np.uint8], volume: Volume, unsure: NDArray[np.float64] | None
 ) -> Evidence:
     """Look at labels (0, RIGHT, LEFT) on the grid of `volume`, canonical axes, HU."""
+    if not labels.size:
+        return Evidence()
     found = [side for side in (RIGHT, LEFT) if np.any(labels == side)]
     coarse = _coarse(labels, volume)
-    covered, missed_ml = _air(coarse)
+    air = _Air.of(coarse)
     dark = _dark(coarse)
-    tissue = coarse.hu[coarse.body & (coarse.hu > _SOFT_HU[0]) & (coarse.hu < _SOFT_HU[1])]
+    tissue_hu, tissue = _tissue(coarse)
     return Evidence(
         slices=len(labels),
         ml=volume.ml_of(labels),
         ends=(bool(labels[0].any()), bool(labels[-1].any())),
         pieces={side: _largest(labels == side, volume) for side in found},
         edge_cm2=_edge_cm2(labels, volume),
+        bare_cm2=_bare_cm2(coarse),
         jump=_jump(labels, volume, found),
         misfit=_misfit(volume),
         aerated=dark[0],
         lung_hu=dark[1],
-        missed_ml=missed_ml,
-        covered=covered,
-        tissue_hu=float(np.median(tissue)) if len(tissue) else float("nan"),
+        solid=min((_solid(coarse, side) for side in found), default=1.0),
+        missed_ml=air.missed_ml,
+        covered=air.covered,
+        air_ml=air.ml,
+        tissue_hu=tissue_hu,
+        tissue=tissue,
         outside_hu=_low(coarse.hu[~coarse.body], coarse.hu.size),
         spine_mm=_spine_mm(coarse),
         front=_front(coarse),
@@ -113,7 +128,7 @@ def _coarse(labels: NDArray[np.uint8], volume: Volume) -> _Coarse:
     slice_mm, row_mm, column_mm = volume.spacing_zyx_mm
     rows, columns = coarse_steps((row_mm, column_mm))
     slices = max(1, int(_STEP_MM // slice_mm))
-    hu = np.asarray(volume.voxels_zyx)[::slices, ::rows, ::columns]
+    hu = np.asarray(volume.voxels_zyx[::slices, ::rows, ::columns], np.float32)
     return _Coarse(
         hu=hu,
         labels=labels[::slices, ::rows, ::columns],
@@ -185,25 +200,71 @@ def _dark(coarse: _Coarse) -> tuple[float, float]:
     return len(dark) / len(values), float(dark.mean()) if len(dark) else float("nan")
 
 
-def _air(coarse: _Coarse) -> tuple[float, float]:
-    """Share of the air that was called lung, and ml that was not."""
-    numbers = _pieces(np.less(coarse.hu, AIR_HU) & coarse.body)
-    sizes = np.bincount(numbers.ravel())
-    inside = np.bincount(numbers[coarse.labels > 0].ravel(), minlength=len(sizes))
-    touched = inside > 0.1 * sizes
-    lung = np.flatnonzero(coarse.labels.any(axis=(1, 2)))
-    lowest = int(lung[0]) if len(lung) else 0
-    level = np.bincount(numbers[lowest:].ravel(), minlength=len(sizes))
-    counted = np.where(touched, sizes, level)
-    counted[(sizes * coarse.voxel_ml < _LARGE_AIR_ML) | (np.arange(len(sizes)) == 0)] = 0
-    hit = np.where(counted > 0, np.minimum(inside, counted), 0)
-    total = int(counted.sum())
-    if not total:
-        return 1.0, 0.0
-    return float(hit.sum()) / total, float(total - hit.sum()) * coarse.voxel_ml
+def _solid(coarse: _Coarse, side: int) -> float:
+    """Share of a side that holds air, in the second worst of its large slices."""
+    where = coarse.labels == side
+    area = np.count_nonzero(where, axis=(1, 2))
+    dark = np.count_nonzero(where & (coarse.hu < AIR_HU), axis=(1, 2))
+    large = area > _LARGE_SLICE * area.max(initial=0)
+    shares = np.sort(dark[large] / area[large])
+    return float(shares[1]) if len(shares) > 1 else 1.0
 
 
-def _low(values: NDArray[np.generic], of: int) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Air:
+    """ml: of all large pieces inside the body. missed_ml, covered: as in Evidence."""
+
+    ml: float = 0.0
+    missed_ml: float = 0.0
+    covered: float = 1.0
+
+    @classmethod
+    def of(cls, coarse: _Coarse) -> _Air:
+        """Gas of the bowel is darker than lung, and lies below it."""
+        numbers = _pieces(np.less(coarse.hu, AIR_HU) & coarse.body)
+        sizes = np.bincount(numbers.ravel())
+        large = sizes * coarse.voxel_ml >= _LARGE_AIR_ML
+        large[0] = False
+        lung = coarse.labels > 0
+        touched = np.bincount(numbers[lung], minlength=len(sizes)) > 0.1 * sizes
+        looked_at = (large & touched)[numbers]
+        levels = np.flatnonzero(lung.any(axis=(1, 2)))
+        if len(levels):
+            looked_at[levels[0] :] |= large[numbers[levels[0] :]]
+        like_lung = looked_at & (coarse.hu > _GAS_HU)
+        missed = int(np.count_nonzero(like_lung & ~lung))
+        return cls(
+            ml=float(sizes[large].sum()) * coarse.voxel_ml,
+            missed_ml=missed * coarse.voxel_ml,
+            covered=1.0 - missed / max(int(np.count_nonzero(like_lung)), 1),
+        )
+
+
+def _tissue(coarse: _Coarse) -> tuple[float, float]:
+    """Median of the soft tissue; and its share of all that is neither lung nor gas."""
+    rest = coarse.hu[coarse.body & (coarse.labels == 0) & (coarse.hu > _GAS_LIKE_HU)]
+    soft = rest[(rest > _SOFT_HU[0]) & (rest < _SOFT_HU[1])]
+    if not len(soft):
+        return float("nan"), 0.0 if len(rest) else 1.0
+    return float(np.median(soft)), len(soft) / len(rest)
+
+
+def _bare_cm2(coarse: _Coarse) -> float:
+    """Lung in the air that reaches the border of its slice, in the worst slice."""
+    slices, rows, columns = coarse.hu.shape
+    air = np.zeros((slices, rows + 1, columns), np.uint8)  # a row of zeros parts the slices
+    air[:, :rows] = coarse.hu <= BODY_HU
+    flat = sitk.GetImageFromArray(air.reshape(-1, columns))
+    numbers = sitk.GetArrayFromImage(sitk.ConnectedComponent(flat)).reshape(air.shape)[:, :rows]
+    outside = np.zeros(int(numbers.max()) + 1, bool)
+    for edge in (numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]):
+        outside[np.unique(edge)] = True
+    outside[0] = False
+    bare = np.count_nonzero((coarse.labels > 0) & outside[numbers], axis=(1, 2))
+    return float(bare.max(initial=0)) * coarse.mm[1] * coarse.mm[2] / 100.0
+
+
+def _low(values: NDArray[np.float32], of: int) -> float:
     """What a tenth of the values is below; nan where they are few."""
     if len(values) < _OUTSIDE_LEAST * of:
         return float("nan")
@@ -216,8 +277,11 @@ def _spine_mm(coarse: _Coarse) -> float:
     level = lung.any(axis=(1, 2))
     if not level.any():
         return float("nan")
-    near = np.abs(np.arange(lung.shape[2]) - _centre(lung, 2)) * coarse.mm[2] < _MIDDLE_MM
-    bone = coarse.body & (coarse.hu > _BONE_HU) & level[:, None, None] & near
+    columns = np.arange(lung.shape[2])
+    far = np.abs(columns - _centre(lung, 2)) * coarse.mm[2] >= _MIDDLE_MM
+    bone = coarse.body & (coarse.hu > _BONE_HU)
+    bone[~level] = False
+    bone[:, :, far] = False
     if np.count_nonzero(bone) < _BONE_LEAST:
         return float("nan")
     return (_centre(bone, 1) - _centre(lung, 1)) * coarse.mm[1]

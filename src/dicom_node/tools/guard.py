@@ -1,7 +1,7 @@
 """Second thoughts: what makes a segmentation of the lungs doubtful, without knowing the truth.
 
-A doubt says, in one sentence for a radiologist, why the mask may be wrong. What the mask covers, and
-that it covers a part of the lungs only, is no doubt but a remark (tools.lungs). docs/guard.md has
+A doubt says, in one sentence for a radiologist, why the mask may be wrong. That it covers a part
+of the lungs only, because the scan does, is no doubt but a remark (tools.lungs). docs/guard.md has
 what is caught of real series, whole and deliberately damaged.
 """
 
@@ -28,27 +28,32 @@ class Limits:
     """When a doubt is raised; see Evidence for what is compared.
 
     small_ml, large_ml: of both lungs, the former where the whole of them was scanned. hardly_ml:
-    less may be anything. one_ml: with so much of one lung, the other should be there. right_share:
-    of the right lung in both; right_share_of_part: where lungs are cut off by the scan.
+    less may be anything. one_ml: with so much of one lung, the other should be there. shown_ml:
+    with so much of both, from the top on, the heart should be there. right_share: of the right lung
+    in both; right_share_of_part: where lungs are cut off by the scan.
     """
 
     small_ml: float = 600.0
     large_ml: float = 10000.0
     hardly_ml: float = 25.0
     one_ml: float = 300.0
+    shown_ml: float = 1500.0
     right_share: tuple[float, float] = (0.38, 0.68)
     right_share_of_part: tuple[float, float] = (0.25, 0.8)
     largest_piece: float = 0.9
     edge_cm2: float = 2.0
+    bare_cm2: float = 25.0
     jump: float = 0.35
     misfit: float = 1.0
     aerated: float = 0.5
     lung_hu: tuple[float, float] = (-960.0, -620.0)
     tissue_hu: tuple[float, float] = (-125.0, 125.0)
     outside_hu: float = -870.0
+    tissue: float = 0.75
     air_ml: float = 500.0
-    missed_ml: float = 250.0
-    covered: float = 0.75
+    missed_ml: float = 200.0
+    covered: float = 0.94
+    solid: float = 0.15
     spine_mm: float = -12.0
     front: float = 0.45
     heart_mm: float = -6.0
@@ -82,6 +87,9 @@ def _values(found: Evidence, limits: Limits) -> Sequence[str]:
     low, high = limits.tissue_hu
     if found.tissue_hu < low or found.tissue_hu > high:
         return (f"Soft tissue has {found.tissue_hu:.0f} HU: the values are shifted or scaled.",)
+    if found.tissue < limits.tissue:
+        share = f"{100 * found.tissue:.0f} %"
+        return (f"Only {share} of the body are soft tissue: the values are shifted or scaled.",)
     if found.outside_hu > limits.outside_hu:
         return (
             f"The air around the body has {found.outside_hu:.0f} HU: the values are shifted or "
@@ -110,7 +118,8 @@ def _posture(found: Evidence, limits: Limits) -> Sequence[str]:
             "The spine seems to be in front: the patient's position may be wrong, and right and "
             "left with it.",
         )
-    if found.heart_mm < limits.heart_mm and not any(found.ends):
+    shown = sum(found.ml.values()) > limits.shown_ml and not found.ends[1]
+    if found.heart_mm < limits.heart_mm and shown:
         return (
             "What lies between the lungs is shifted to the right: a disease, or right and left are "
             "exchanged.",
@@ -121,13 +130,13 @@ def _posture(found: Evidence, limits: Limits) -> Sequence[str]:
 def _missed(found: Evidence, limits: Limits) -> Sequence[str]:
     """Agreement with a threshold: the air of the chest is lung."""
     if not found.pieces:
-        if found.missed_ml <= limits.air_ml:
+        if found.air_ml <= limits.air_ml:
             return ()
-        return (f"No lung was found, although the body holds {found.missed_ml:.0f} ml of air.",)
+        return (f"No lung was found, although the body holds {found.air_ml:.0f} ml of air.",)
     if found.covered < limits.covered and found.missed_ml > limits.missed_ml:
         return (
-            f"{found.missed_ml:.0f} ml of air in the chest were not called lung: part of the lungs "
-            "is missing, or there is air around them.",
+            f"{found.missed_ml:.0f} ml that look like lung were not called lung: part of the lungs "
+            "may be missing.",
         )
     return ()
 
@@ -137,6 +146,8 @@ def _aerated(found: Evidence, limits: Limits) -> Sequence[str]:
     if found.aerated < limits.aerated:
         share = 100 * found.aerated
         return (f"Only {share:.0f} % of what is called lung holds air: dense disease, or no lung.",)
+    if found.solid < limits.solid:
+        return ("In some slices a lung holds hardly any air: dense disease, or no lung.",)
     return ()
 
 
@@ -182,7 +193,7 @@ def _shape(found: Evidence, limits: Limits) -> Sequence[str]:
             f"The {_NAMES[side]} lung changes its size abruptly at slice {at + 1} of "
             f"{found.slices}, counted from the feet."
         )
-    if found.edge_cm2 > limits.edge_cm2:
+    if found.edge_cm2 > limits.edge_cm2 or found.bare_cm2 > limits.bare_cm2:
         said.append("Lung reaches the edge of the images: part of it is outside the field of view.")
     return said
 

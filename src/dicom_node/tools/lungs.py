@@ -99,9 +99,11 @@ def remarks(labels_zyx: NDArray[np.uint8]) -> tuple[str, ...]:
     if len(found) == 1:
         other = "left" if found == ["right"] else "right"
         notes.append(f"Only the {found[0]} lung was found; no {other} lung was recognised.")
-    if labels_zyx[0].any() or labels_zyx[-1].any():
+    ends = [name for at, name in ((0, "lowest"), (-1, "highest")) if labels_zyx[at].any()]
+    if ends:
         notes.append(
-            "Lung reaches the first or the last slice: the volumes are those of the scanned part."
+            f"Lung reaches the {' and the '.join(ends)} slice: the lungs were scanned in part, and "
+            "the volumes are those of that part."
         )
     return tuple(notes)
 
