@@ -2,8 +2,8 @@
 
     python scripts/guard_table.py DIR --out docs/guard.md
 
-DIR has test/, quirks/ and train/, each with folders as collection.py reads them. Those with at least
-500 ml of lung in 20 slices are damaged, too.
+DIR has test/, quirks/ and train/, each with folders as collection.py reads them. Those with at
+least 500 ml of lung in 20 slices are damaged, too.
 """
 
 from __future__ import annotations

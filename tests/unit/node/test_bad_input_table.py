@@ -173,16 +173,6 @@ def test_where_there_is_no_lung_none_is_delivered_unmarked(made, case) -> None:
     assert bool(outcome.doubts) or (not found and "No lung was found" in outcome.notes[-1])
 
 
-def test_three_thousand_slices_pass(tool) -> None:
-    lungs = body((1, 64, 64), (32, 32, 26)).voxels_zyx[0].copy()
-    lungs[24:40, 14:26] = lungs[24:40, 38:50] = -850
-    hu = np.broadcast_to(lungs, (3000, 64, 64))
-    affine = np.diag([4.0, 4.0, 0.1, 1.0])[:, [2, 1, 0, 3]]
-    (result,) = tool.process(Volume(voxels_zyx=hu, affine_lps_mm=affine), ToolContext())
-    assert result.labels_zyx.shape == (3000, 64, 64)
-    assert result.labels_zyx.any()
-
-
 def test_a_large_matrix_is_found_as_a_small_one(tool, chest) -> None:
     hu = np.repeat(np.repeat(chest.voxels_zyx[12:17], 13, axis=1), 13, axis=2)
     affine = chest.affine_lps_mm.copy()

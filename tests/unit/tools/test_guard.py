@@ -183,3 +183,16 @@ def test_voxels_that_are_no_numbers_are_looked_at() -> None:
     voxels = np.full((6, 16, 16), np.nan, np.float32)
     volume = Volume(voxels_zyx=voxels, affine_lps_mm=np.eye(4))
     assert isinstance(doubts(np.full(voxels.shape, RIGHT, np.uint8), volume), tuple)
+
+
+def test_three_thousand_slices_are_looked_at() -> None:
+    hu = np.full((1, 48, 48), -1000, np.int16)
+    hu[:, 4:44, 4:44] = 40
+    hu[:, 12:36, 8:22] = hu[:, 12:36, 26:40] = -850
+    labels = np.zeros((1, 48, 48), np.uint8)
+    labels[:, 12:36, 8:22], labels[:, 12:36, 26:40] = RIGHT, LEFT
+    whole = (3000, 48, 48)
+    volume = Volume(
+        voxels_zyx=np.broadcast_to(hu, whole), affine_lps_mm=np.diag([0.1, 8.0, 8.0, 1.0])
+    )
+    assert doubts(np.broadcast_to(labels, whole), volume) == ()
