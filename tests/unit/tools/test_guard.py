@@ -193,6 +193,6 @@ def test_three_thousand_slices_are_looked_at() -> None:
     labels[:, 12:36, 8:22], labels[:, 12:36, 26:40] = RIGHT, LEFT
     whole = (3000, 48, 48)
     volume = Volume(
-        voxels_zyx=np.broadcast_to(hu, whole), affine_lps_mm=np.diag([0.1, 8.0, 8.0, 1.0])
+        voxels_zyx=np.broadcast_to(hu, whole), affine_lps_mm=np.diag([0.1, 5.0, 5.0, 1.0])
     )
     assert doubts(np.broadcast_to(labels, whole), volume) == ()
