@@ -7,6 +7,7 @@ unless TCP_NODELAY=1 is in their environment.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -35,6 +36,7 @@ from dicom_node.dimse.scp import (
     serve_storage,
 )
 from dicom_node.spool.store import Incoming, Spool, Stored
+from dicom_node.testing.models import unet_model
 
 BINARIES = (Path("/usr/bin"), Path("/usr/sbin"))  # the environment's own names come second
 DICOMWEB = (
@@ -80,6 +82,35 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("no real CT series: DICOM_NODE_REAL_DATA names no folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def small_network() -> Callable[[Path], Path]:
+    """Writes models/small-unet: an untrained network whose answers are different in each slice."""
+    import torch  # noqa: PLC0415  (takes seconds: only where it is asked for)
+    from safetensors.torch import save  # noqa: PLC0415
+
+    from dicom_node.tools.unet import UNet  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    network = UNet((4, 8), 3).eval()
+    with torch.no_grad():
+        y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+        waves = (torch.sin(y / 9) * torch.cos(x / 13))[None, None].repeat(1, 3, 1, 1)
+        network.head.weight *= 30
+        network.head.bias.zero_()
+        network.head.bias -= network(waves).mean(dim=(0, 2, 3))  # no class is the usual one
+    weights = save({k: v for k, v in network.state_dict().items() if "batches" not in k})
+
+    def write(models: Path) -> Path:
+        folder = models / "small-unet"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "weights.safetensors").write_bytes(weights)
+        digest = hashlib.sha256(weights).hexdigest()
+        (folder / "model.toml").write_text(unet_model(sha256=digest), "utf-8")
+        return folder
+
+    return write
 
 
 class SpoolSink:

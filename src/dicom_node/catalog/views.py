@@ -175,11 +175,6 @@ class Views:
 
     # --- steps
 
-    def is_wanted(self, series_uid: str) -> bool:
-        """Whether a step on the Series is still to be performed."""
-        sql = "SELECT 1 FROM step WHERE series_uid = ? AND state IN (?, ?)"
-        return bool(self._row(sql, series_uid, StepState.SCHEDULED, StepState.IN_PROGRESS))
-
     def step(self, step_id: int) -> Step | None:
         """One step."""
         row = self._row("SELECT * FROM step WHERE step_id = ?", step_id)

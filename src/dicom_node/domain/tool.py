@@ -110,12 +110,14 @@ class ToolContext:
     header: attributes of the first instance (keyword -> value), for reading only.
     progress: called with (done, total), both in slices. memory: what the tool has kept of this
     Series while it arrived (see WorksAhead), or None. stop: whether to leave off working ahead.
+    all_there: whether no further slice is expected, while it works ahead.
     """
 
     header: Mapping[str, object] = field(default_factory=dict)
     progress: Callable[[int, int], None] = lambda _done, _total: None
     memory: MutableMapping[tuple[str, ...], object] | None = None
     stop: Callable[[], bool] = lambda: False
+    all_there: bool = False
 
 
 class ImageProcessingTool(Protocol):
@@ -147,6 +149,10 @@ class WorksAhead(Protocol):
     def ahead(self, volume: Volume, context: ToolContext) -> None:
         """Work on the slices that are there, and leave in `context.memory` what `process` can use.
 
-        What `process` gives must be the same, to the bit, with and without that memory. Returns
-        when there is nothing to do, or when `context.stop()`, asked between slices, says so.
+        volume: neighbouring slices; all of them where `context.all_there` is true; its voxels may
+        change when this has returned. Called again and again, so what is in the memory need not be
+        done again. What `process` gives must be the same, to the bit, with and without that memory:
+        `volume.slice_keys` tell which slice is which, and slices may still come between any two.
+        Returns when there is nothing to do, or when `context.stop()`, asked between slices, says
+        so.
         """

@@ -130,7 +130,8 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
 
     Each axis goes to the patient axis that it is nearest to (oblique stacks stay oblique); only
     views are made. So the patient's right is at low column index, prone and feet-first too. The
-    SOP Instance UIDs, heights and keys are kept only where axis 0 is still the slice axis.
+    SOP Instance UIDs, heights and keys are kept only where axis 0 is still the slice axis. The keys
+    say how the slices were turned.
     """
     directions = volume.affine_lps_mm[:3, :3] / np.linalg.norm(
         volume.affine_lps_mm[:3, :3], axis=0
@@ -147,7 +148,8 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
             affine[:, axis] *= -1
     kept = permutation[0] == 0
     uids, heights = (volume.instance_uids, volume.heights_mm) if kept else ((), ())
-    keys = volume.slice_keys if kept else ()
+    how = "".join("-" if flipped else "+" for flipped in flips) + "".join(map(str, permutation))
+    keys = tuple(f"{key} {how}" for key in volume.slice_keys) if kept else ()
     if flips[0]:
         uids, keys = uids[::-1], keys[::-1]
         heights = tuple(heights[-1] - height for height in heights[::-1])

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dicom_node.decide.geometry import SAME_POSITION_MM, Fault, NotAStack, stack
-from dicom_node.decide.planes import Plane, plane_of
-from dicom_node.decide.vectors import dot
+from dicom_node.decide.geometry import (
+    LOCALIZER_PLANES,
+    SAME_POSITION_MM,
+    Fault,
+    NotAStack,
+    stack,
+)
+from dicom_node.decide.planes import Plane, by_orientation, plane_of, same_pixel_spacing
+from dicom_node.decide.vectors import Vector, dot
 from dicom_node.domain.volume import Volume
 from dicom_node.iod.image import affine_of, read_plane
 
@@ -21,23 +27,24 @@ if TYPE_CHECKING:
 
     from dicom_node.domain.records import Attributes
 
-_ALIKE = 0.9999  # cosine between normals
 _BESIDE_MM = 45.0  # a window reaches so far beyond what is new
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class ArrivingStack:
     """Parallel planes, in order along their normal, as far as they have arrived.
 
-    Only what lies like the first plane is taken: anything else is left for the verdict.
-    planes: voxels as in a Volume, by key.
+    Only what lies like the first planes is taken; where those turn out to be localizers, what comes
+    next is. Anything else is left for the verdict. planes: voxels as in a Volume, by key.
     """
 
     planes: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     size_bytes: int = 0
+    _normal: Vector = (0.0, 0.0, 1.0)  # of the first plane
     _heights: list[float] = field(default_factory=list)
     _placed: list[tuple[str, Plane]] = field(default_factory=list)  # key, plane; by height
     _fresh: list[float] = field(default_factory=list)
+    _shown: NDArray[np.generic] = field(default_factory=lambda: np.empty((0, 0, 0), np.int16))
 
     def add(self, path: Path, attributes: Attributes, key: str) -> bool:
         """Decode an image and put it in its place; False where it has none here.
@@ -47,10 +54,12 @@ class ArrivingStack:
         plane = plane_of(attributes)
         if not isinstance(plane, Plane) or not self._belongs(plane):
             return False
-        height = dot(plane.position, self._placed[0][1].normal if self._placed else plane.normal)
+        if not self._placed:
+            self._normal = plane.normal
+        height = dot(plane.position, self._normal)
         at = bisect_left(self._heights, height)
         near = self._heights[max(0, at - 1) : at + 1]
-        if any(abs(height - other) < SAME_POSITION_MM for other in near):
+        if any(abs(height - other) <= SAME_POSITION_MM for other in near):
             return False
         voxels = read_plane(path)
         self.planes[key] = voxels
@@ -72,7 +81,8 @@ class ArrivingStack:
     def fresh(self) -> Iterator[Volume]:
         """Volumes of neighbouring planes in which all that was added since `settle` lies.
 
-        Nothing of a tilted stack: it is not worked on slice by slice.
+        Each is good until the next one is made: they share their voxels. Nothing of a tilted stack:
+        it is not worked on slice by slice.
         """
         for low, high in _ranges(sorted(self._fresh)):
             first = bisect_left(self._heights, low - _BESIDE_MM)
@@ -81,28 +91,47 @@ class ArrivingStack:
             if volume is not None:
                 yield volume
 
+    def whole(self) -> Volume | None:
+        """All planes; as of `fresh`."""
+        return self._volume(0, len(self._placed))
+
     def _volume(self, first: int, stop: int) -> Volume | None:
         chosen = self._placed[first:stop]
         judged = stack([plane for _, plane in chosen], tolerate=frozenset(Fault))
         if isinstance(judged, NotAStack) or judged.has(Fault.SHEAR, Fault.SHIFT):
             return None
-        keys = [key for key, _ in chosen]
+        key_of = {plane.uid: key for key, plane in chosen}
+        keys = [key_of[uid] for uid in judged.uids]
         return Volume(
-            voxels_zyx=np.stack([self.planes[key] for key in keys]),
+            voxels_zyx=self._stacked([self.planes[key] for key in keys]),
             affine_lps_mm=affine_of(judged),
             heights_mm=judged.positions_mm,
             slice_keys=tuple(keys),
         )
 
+    def _stacked(self, planes: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+        """The planes side by side, in memory that was touched before: new pages cost more."""
+        dtype = np.result_type(*planes)
+        if len(self._shown) < len(planes) or self._shown.dtype != dtype:
+            self._shown = np.empty((len(planes) * 5 // 4, *planes[0].shape), dtype)
+        return np.stack(planes, out=self._shown[: len(planes)])
+
     def _belongs(self, plane: Plane) -> bool:
         if not self._placed:
             return True
         first = self._placed[0][1]
-        return (
-            dot(plane.normal, first.normal) > _ALIKE
+        if (
+            len(by_orientation((first, plane))) == 1
             and (plane.rows, plane.columns) == (first.rows, first.columns)
-            and plane.spacing_mm == first.spacing_mm
-        )
+            and same_pixel_spacing(plane, first)
+        ):
+            return True
+        if len(self._placed) > LOCALIZER_PLANES:
+            return False
+        for held in (self.planes, self._heights, self._placed, self._fresh):
+            held.clear()
+        self.size_bytes = 0
+        return True
 
 
 def _ranges(heights: list[float]) -> list[tuple[float, float]]:

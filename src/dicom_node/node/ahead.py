@@ -7,14 +7,17 @@ recorded, and whatever goes wrong is left for the step to find.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from dicom_node.catalog.arrivals import Arriving
 from dicom_node.domain.errors import CatalogError, NodeError
-from dicom_node.domain.tool import ImageProcessingTool, ToolContext, WorksAhead
+from dicom_node.domain.tool import ToolContext, WorksAhead
 from dicom_node.iod.arriving import ArrivingStack
+from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.toolbox import Toolbox
 from dicom_node.spool.store import Spool
 
 if TYPE_CHECKING:
@@ -22,29 +25,47 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dicom_node.domain.records import Instance
+    from dicom_node.domain.volume import Volume
 
 _log = logging.getLogger("dicom_node")
 _AT_ONCE = 16  # instances decoded before the tool has its turn
 _SERIES = 8  # that are worked ahead on at a time
+_ANSWERS = 6  # remembered for each plane: more come of an order of arrival that is all awry
+_PORTION_S = 1.0
+_STALE_S = 10.0
+_PAUSE_S = 0.5  # no image for so long: none may come, even where the association stays open
 
 Memory = MutableMapping[tuple[str, ...], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What was prepared for a step. planes: decoded, by the digest of their files."""
+    """What was prepared for a step, and is its own.
 
-    planes: Mapping[str, NDArray[np.generic]]
+    planes: decoded, by the digest of their files. memory: of the tool.
+    """
+
+    planes: dict[str, NDArray[np.generic]]
     memory: Memory
 
 
-@dataclass(slots=True, kw_only=True)
-class _Arriving:
-    tools: tuple[str, ...] = ()
-    asked_at: int = 0  # instances when the routes were asked
-    seen: int = 0  # the number of the last event that was looked at
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Work:
+    """On one Series. wanted: the tools that it is to go through.
+
+    asked_at: instances when the routes were asked. seen: the number of the last event that was
+    looked at. rounded_off: instances when it was worked on as if no more would come. spoilt: tools
+    that failed, which a step will tell. last_at: when an instance came.
+    """
+
+    wanted: tuple[str, ...] = ()
+    last_at: float = 0.0
+    asked_at: int = 0
+    seen: int = 0
+    rounded_off: int = 0
     stack: ArrivingStack = field(default_factory=ArrivingStack)
     memories: dict[str, Memory] = field(default_factory=dict)
+    spoilt: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,79 +73,135 @@ class Ahead:
     """Prepares steps that are to be expected, in small portions.
 
     expected: the ids of the tools that the routes would give a Series, as far as it has arrived.
-    tool: by id. most_bytes: of decoded planes, for all Series; 0 works on nothing ahead.
+    tools: only those that are loaded work ahead. most_bytes: of decoded planes, for all Series.
     """
 
     journal: Journal
     spool: Spool
+    clock: Clock
     expected: Callable[[str], tuple[str, ...]]
-    tool: Callable[[str], ImageProcessingTool]
+    tools: Toolbox
     most_bytes: int
-    _arriving: dict[str, _Arriving] = field(default_factory=dict)
+    _works: dict[str, _Work] = field(default_factory=dict)
 
-    def turn(self, stop: Callable[[], bool]) -> bool:
-        """Do a portion, until `stop` says so. Returns whether there may be more to do now."""
-        if not self.most_bytes:
-            return False
-        try:
-            for series_uid, instances in self.journal.catalog.arrivals.series(_SERIES):
-                if stop() or self._portion(series_uid, instances, stop):
-                    return True
-        except CatalogError:
-            raise
-        except NodeError as error:
-            _log.debug("nothing is done ahead: %s", error)
-        return False
+    def turn(self, is_due: Callable[[], bool]) -> float | None:
+        """Do a portion, until a step is due. Returns when to go on: None at the next bell."""
+        arrivals = self.journal.catalog.arrivals
+        now = self.clock.now()
+        for uid in [uid for uid in self._works if not arrivals.is_expected(uid)]:
+            del self._works[uid]
+        later: list[float] = []
+        for arriving in arrivals.series(_SERIES):
+            if is_due() or self._did(arriving, now, is_due):
+                return now
+            at = arriving.paused_at(_PAUSE_S)
+            if arriving.is_open and at > now and self._tools(arriving.series_uid):
+                later.append(at)
+        return min(later, default=None)
 
     def kept(self, series_uid: str, tool_id: str) -> Kept | None:
-        """What was prepared for a tool's step on a Series."""
-        known = self._arriving.get(series_uid)
-        if known is None or tool_id not in known.memories:
+        """What was prepared for a tool's step on a Series; it is given away with its last tool."""
+        work = self._works.get(series_uid)
+        if work is None or tool_id not in work.memories:
             return None
-        return Kept(planes=known.stack.planes, memory=known.memories[tool_id])
+        kept = Kept(planes=dict(work.stack.planes), memory=work.memories.pop(tool_id))
+        if not work.memories:
+            del self._works[series_uid]
+        return kept
 
-    def forget(self, series_uid: str) -> None:
-        """Its step has ended."""
-        self._arriving.pop(series_uid, None)
+    @property
+    def holds(self) -> dict[str, int]:
+        """How many planes of which Series."""
+        return {uid: len(work.stack.planes) for uid, work in self._works.items()}
 
-    def _portion(self, series_uid: str, instances: int, stop: Callable[[], bool]) -> bool:
-        """Whether something was done for this Series."""
-        known = self._arriving.setdefault(series_uid, _Arriving())
-        if not known.tools and instances >= 2 * known.asked_at:
-            # where no route wants it, they are asked again when it has doubled
-            known.asked_at = instances
-            wanted = self.expected(series_uid)
-            known.tools = tuple(i for i in wanted if isinstance(self.tool(i), WorksAhead))
-        if not known.tools or not self._room(series_uid):
+    def _tools(self, series_uid: str) -> list[tuple[str, WorksAhead]]:
+        """Those that can work ahead on it, by id."""
+        work = self._works.get(series_uid)
+        if work is None:
+            return []
+        ids = (i for i in work.wanted if i in self.tools.loaded and i not in work.spoilt)
+        tools = ((i, self.tools.get(i)) for i in ids)
+        return [(i, tool) for i, tool in tools if isinstance(tool, WorksAhead)]
+
+    def _did(self, arriving: Arriving, now: float, is_due: Callable[[], bool]) -> bool:
+        """A portion of the work on one Series; whether there may be more to do at once.
+
+        Whatever a file or a tool raises, it raises again in the step, where it is recorded.
+        """
+        work = self._works.setdefault(arriving.series_uid, _Work())
+        work.last_at = arriving.last_at
+        try:
+            return self._portion(arriving, work, now, is_due)
+        except CatalogError:
+            raise
+        except Exception as error:  # noqa: BLE001  # of the tool, or of what nobody has judged yet
+            what = f"{type(error).__name__}: {error}"
+            _log.info("nothing is done ahead for series %s: %s", arriving.series_uid, what)
+            work.spoilt.update(work.wanted)
             return False
-        new = self.journal.catalog.arrivals.instances(series_uid, known.seen, _AT_ONCE)
-        if not new and not known.stack.is_fresh:
+
+    def _portion(
+        self, arriving: Arriving, work: _Work, now: float, is_due: Callable[[], bool]
+    ) -> bool:
+        uid = arriving.series_uid
+        if arriving.instances >= 2 * work.asked_at:  # not at each image: all are read for it
+            work.asked_at = arriving.instances
+            work.wanted = self.expected(uid)
+        if not self._tools(uid):
             return False
-        for number, instance in new:
-            known.seen = number
-            self._add(known, instance)
-        for volume in known.stack.fresh():
-            for tool_id in known.tools:
-                tool = self.tool(tool_id)
-                memory = known.memories.setdefault(tool_id, {})
-                if isinstance(tool, WorksAhead):
-                    tool.ahead(volume, ToolContext(memory=memory, stop=stop))
+        if self._take_in(uid, work, self._soon(is_due)) or work.stack.is_fresh:
+            for volume in work.stack.fresh():
+                stop = self._soon(is_due)
+                self._show(uid, work, volume, ToolContext(stop=stop))
+                if stop():
+                    return True
+            work.stack.settle()
+            return True
+        over = not arriving.is_open or arriving.paused_at(_PAUSE_S) <= now
+        if not over or work.rounded_off == arriving.instances:
+            return False
+        # no more is to be expected: what lies at the ends has its neighbours, too
+        whole, stop = work.stack.whole(), self._soon(is_due)
+        if whole is not None:
+            self._show(uid, work, whole, ToolContext(stop=stop, all_there=True))
         if not stop():
-            known.stack.settle()
+            work.rounded_off = arriving.instances
         return True
 
-    def _room(self, series_uid: str) -> bool:
-        """Whether there is, once Series that are not expected any more are forgotten."""
-        others = [uid for uid in self._arriving if uid != series_uid]
-        used = sum(known.stack.size_bytes for known in self._arriving.values())
-        for uid in others:
-            if used < self.most_bytes and len(self._arriving) <= _SERIES:
+    def _soon(self, is_due: Callable[[], bool]) -> Callable[[], bool]:
+        """Whether to pause: for a step, or for a sign of life; never before anything was done."""
+        until = self.clock.now() + _PORTION_S
+        return lambda: is_due() or self.clock.now() > until
+
+    def _take_in(self, uid: str, work: _Work, stop: Callable[[], bool]) -> bool:
+        """Decode what is new, as far as there is room. Returns whether there was anything."""
+        if not self._room(work):
+            return False
+        new = self.journal.catalog.arrivals.instances(uid, work.seen, _AT_ONCE)
+        for number, instance in new:
+            work.seen = number
+            self._add(work, instance)
+            if stop():
                 break
-            used -= self._arriving.pop(uid).stack.size_bytes
+        return bool(new)
+
+    def _room(self, work: _Work) -> bool:
+        """Whether there is; Series that have not grown for long make room for one that does."""
+        used = sum(other.stack.size_bytes for other in self._works.values())
+        for uid, other in sorted(self._works.items(), key=lambda item: item[1].last_at):
+            if used < self.most_bytes or other.last_at > work.last_at - _STALE_S:
+                break
+            used -= self._works.pop(uid).stack.size_bytes
         return used < self.most_bytes
 
-    def _add(self, known: _Arriving, instance: Instance) -> None:
+    def _add(self, work: _Work, instance: Instance) -> None:
         try:
-            known.stack.add(self.spool.path(instance.path), instance.attributes, instance.sha256)
+            work.stack.add(self.spool.path(instance.path), instance.attributes, instance.sha256)
         except (NodeError, OSError) as error:
             _log.debug("instance %s is not read ahead: %s", instance.sop_instance_uid, error)
+
+    def _show(self, uid: str, work: _Work, volume: Volume, context: ToolContext) -> None:
+        for tool_id, tool in self._tools(uid):
+            memory = work.memories.setdefault(tool_id, {})
+            if len(memory) <= _ANSWERS * len(work.stack.planes):
+                tool.ahead(volume, replace(context, memory=memory))

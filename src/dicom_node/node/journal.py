@@ -65,9 +65,9 @@ class Journal:
 
 def _concerned(event: e.Event) -> Sequence[str]:  # noqa: PLR0911  # a table
     match event:
-        case e.InstanceArrived():
-            return (bells.ASSEMBLE, bells.PERFORM)
-        case e.AssociationEnded() | e.SourceCounted() | e.SeriesReopened():
+        case e.InstanceArrived() | e.AssociationEnded():
+            return (bells.ASSEMBLE, bells.PERFORM)  # performers work ahead
+        case e.SourceCounted() | e.SeriesReopened():
             return (bells.ASSEMBLE,)
         case e.SeriesJudged(ask=True):
             return (bells.ASK,)

@@ -39,7 +39,6 @@ from dicom_node.spool.store import Spool
 _log = logging.getLogger("dicom_node")
 
 LEASE_S = 60.0
-_PORTION_S = 1.0  # of working ahead
 _WARMING_BEATS = 30  # in ten minutes: what takes longer to load is loaded for a step
 
 
@@ -78,23 +77,19 @@ class Performer:
             leaves_s=self.leaves_s,
         )
         if step is None:
-            more = self.ahead is not None and self.ahead.turn(self._interrupted(now))
-            return now if more else catalog.runnable.next_due(self.leaves_s)
+            return self._next(self.ahead.turn(self._is_due) if self.ahead else None)
         with _Heartbeat(partial(self._extend, step)):
             self._perform(step)
-        if self.ahead is not None and not catalog.views.is_wanted(step.series_uid):
-            self.ahead.forget(step.series_uid)
         return now
 
-    def _interrupted(self, began: float) -> Callable[[], bool]:
-        """Whether working ahead has to pause: for a step, or for a sign of life."""
+    def _next(self, ahead: float | None) -> float | None:
+        """When to look again: for a step, or to work ahead."""
+        known = (ahead, self.journal.catalog.runnable.next_due(self.leaves_s))
+        return min((at for at in known if at is not None), default=None)
 
-        def interrupted() -> bool:
-            now = self.clock.now()
-            due = self.journal.catalog.runnable.next_due(self.leaves_s)
-            return now - began > _PORTION_S or (due is not None and due <= now)
-
-        return interrupted
+    def _is_due(self) -> bool:
+        """Whether a step waits."""
+        return self.journal.catalog.runnable.next_step(self.clock.now(), self.leaves_s) is not None
 
     def warm(self, tool_ids: Iterable[str]) -> None:
         """Load tools before they are asked for; one that fails says so now, and again when run."""

@@ -12,6 +12,7 @@ performer goes with it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -28,7 +29,7 @@ from dicom_node.node import bell as bells
 from dicom_node.node import log, stage
 from dicom_node.node.ahead import Ahead
 from dicom_node.node.applicability import judges
-from dicom_node.node.clock import SystemClock
+from dicom_node.node.clock import Clock, SystemClock
 from dicom_node.node.devices import Place, cores
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import (
@@ -45,7 +46,7 @@ from dicom_node.node.supersede import Superseder
 from dicom_node.node.supervise import COLD
 from dicom_node.node.toolbox import BuildTool, Toolbox
 from dicom_node.spool.store import Spool
-from dicom_node.tools.manifest import read_manifest
+from dicom_node.tools.manifest import ModelManifest, read_manifest
 from dicom_node.tools.registry import build_tool
 
 _log = logging.getLogger("dicom_node")
@@ -113,7 +114,7 @@ def _perform(place: Place, clock_offset: float, configuration: Path, *, cold: bo
         journal=journal,
         clock=clock,
         superseder=superseder if number == 0 else None,
-        ahead=_ahead(config, spool, journal, tools, place.is_mine),
+        ahead=_ahead(config, spool, journal, tools, clock, place.is_mine),
         leaves_s=place.leaves_s if len(place.devices) > 1 else None,
         alive=Pulse(data_dir=config.data_dir, number=number).beat,
     )
@@ -130,27 +131,35 @@ def _ahead(
     spool: Spool,
     journal: Journal,
     tools: Toolbox,
+    clock: Clock,
     is_mine: Callable[[str], bool],
 ) -> Ahead | None:
     """What may be worked ahead on by this performer, if the configuration wants it."""
     if not config.engine.ahead_mib:
         return None
-    wanted = {route.tool_id for route in config.routes if route.enabled}
-    folders = {name: config.models_dir / name for name in wanted}
-    manifests = {n: read_manifest(folder) for n, folder in folders.items() if folder.is_dir()}
     router = Router(
         routes=config.routes,
         peers=config.peers,
-        tools=judges(manifests),
+        tools=judges(_manifests(config)),
         catalog=journal.catalog,
     )
     return Ahead(
         journal=journal,
         spool=spool,
+        clock=clock,
         expected=lambda series_uid: router.expected(series_uid) if is_mine(series_uid) else (),
-        tool=tools.get,
+        tools=tools,
         most_bytes=config.engine.ahead_mib << 20,
     )
+
+
+def _manifests(config: Config) -> dict[str, ModelManifest]:
+    """Of the models that routes name, as far as they can be read: a step tells of the others."""
+    found = {}
+    for tool_id in {route.tool_id for route in config.routes if route.enabled}:
+        with contextlib.suppress(ToolError, OSError):
+            found[tool_id] = read_manifest(config.models_dir / tool_id)
+    return found
 
 
 def _follow_parent() -> None:

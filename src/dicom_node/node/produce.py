@@ -138,13 +138,12 @@ def produce(
 
 
 def _volume(ordered: Sequence[Source], threads: int, kept: Kept | None) -> Volume:
-    planes = kept.planes if kept else {}
-    volume = read_volume(
-        [source.path for source in ordered],
-        tolerate=frozenset(Fault),
-        threads=threads,
-        planes={s.path: planes[s.sha256] for s in ordered if s.sha256 in planes},
-    )
+    paths = [source.path for source in ordered]
+    if kept is None:
+        return read_volume(paths, tolerate=frozenset(Fault), threads=threads)
+    planes = {s.path: kept.planes[s.sha256] for s in ordered if s.sha256 in kept.planes}
+    volume = read_volume(paths, tolerate=frozenset(Fault), threads=threads, planes=planes)
+    kept.planes.clear()  # they are in the volume
     return replace(volume, slice_keys=tuple(source.sha256 for source in ordered))
 
 

@@ -35,3 +35,29 @@ licence = "MIT"
 modality = "CT"
 when = '{when}'
 {LUNGS}"""
+
+
+def unet_model(*, sha256: str, model_id: str = "small-unet") -> str:
+    """Of a model with a network; its weights lie beside it, in weights.safetensors."""
+    return f"""
+id = "{model_id}"
+name = "A small lung network"
+version = "1"
+kind = "unet"
+description = "Right and left lung on CT"
+licence = "MIT"
+
+[weights]
+file = "weights.safetensors"
+sha256 = "{sha256}"
+
+[input]
+modality = "CT"
+when = 'Modality == "CT"'
+window_hu = [-1024, 150]
+
+[policy]
+tilt = "resample"
+holes = "warn"
+spacing = "warn"
+{LUNGS}"""

@@ -246,7 +246,8 @@ class LungSegmenter:
         if context.memory is None or not volume.slice_keys:
             return
         shown = _shown(volume, context)
-        new = [triple for triple in shown.settled() if shown.remembered(triple) is None]
+        wanted = shown.beside if context.all_there else shown.settled()
+        new = [triple for triple in wanted if shown.remembered(triple) is None]
         for chosen in _batches(new, self._usual.batch * self._predictor.workers):
             if context.stop():
                 return

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CONTEXT_MM = 8.0  # so far below and above a slice are those that are shown beside it
 REACH_MM = 20.0  # a slice further away is no neighbour
+_ALIKE_MM = 0.01  # of two distances as good as each other the shorter counts, whatever the rounding
 
 Triple = tuple[int, int, int]
 """Indices of a slice below, a slice, and a slice above it."""
@@ -34,7 +35,7 @@ def _beside(heights_mm: Sequence[float], at: int, step: int) -> int:
     i = at + step
     while 0 <= i < len(heights_mm):
         distance = abs(heights_mm[i] - heights_mm[at])
-        if distance > REACH_MM or abs(distance - CONTEXT_MM) >= off:
+        if distance > REACH_MM or abs(distance - CONTEXT_MM) > off - _ALIKE_MM:
             break
         best, off = i, abs(distance - CONTEXT_MM)
         i += step
@@ -70,7 +71,8 @@ class Shown:
     """What the network is shown of a stack in canonical axes, HU.
 
     heights_mm: of each slice, strictly rising. keys: what tells the content of each slice from any
-    other's, or none. memory: what was found before, by the keys of a triple.
+    other's, or none. memory: what was found before, by the keys of a triple and the size of pixels:
+    nothing else is known to the network.
     """
 
     voxels_zyx: NDArray[np.generic]
@@ -84,8 +86,9 @@ class Shown:
         object.__setattr__(self, "beside", neighbours(self.heights_mm))
 
     def key(self, triple: Triple) -> tuple[str, ...]:
-        """What the answer for a triple is remembered by."""
-        return tuple(self.keys[i] for i in triple)
+        """What the answer for a triple is remembered by: all that it depends on."""
+        row_mm, column_mm = self.spacing_yx_mm
+        return (*(self.keys[i] for i in triple), float(row_mm).hex(), float(column_mm).hex())
 
     def remembered(self, triple: Triple) -> FoundSlice | None:
         """What is known of it."""
