@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from dicom_node.domain.records import Attributes
 
+Planes: TypeAlias = "dict[str, NDArray[np.generic]]"
+"""Voxels as in a Volume, by key."""
+
 _BESIDE_MM = 45.0  # a window reaches so far beyond what is new
 
 
@@ -35,10 +38,10 @@ class ArrivingStack:
     """Parallel planes, in order along their normal, as far as they have arrived.
 
     Only what lies like the first planes is taken; where those turn out to be localizers, what comes
-    next is. Anything else is left for the verdict. planes: voxels as in a Volume, by key.
+    next is. Anything else is left for the verdict.
     """
 
-    planes: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    planes: Planes = field(default_factory=dict)
     size_bytes: int = 0
     _normal: Vector = (0.0, 0.0, 1.0)  # of the first plane
     _heights: list[float] = field(default_factory=list)

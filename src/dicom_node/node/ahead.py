@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING
 from dicom_node.catalog.arrivals import Arriving
 from dicom_node.domain.errors import CatalogError, NodeError
 from dicom_node.domain.tool import ToolContext, WorksAhead
-from dicom_node.iod.arriving import ArrivingStack
+from dicom_node.iod.arriving import ArrivingStack, Planes
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.toolbox import Toolbox
 from dicom_node.spool.store import Spool
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from dicom_node.domain.records import Instance
     from dicom_node.domain.volume import Volume
 
@@ -45,7 +42,7 @@ class Kept:
     planes: decoded, by the digest of their files. memory: of the tool.
     """
 
-    planes: dict[str, NDArray[np.generic]]
+    planes: Planes
     memory: Memory
 
 

@@ -506,8 +506,12 @@ def test_what_does_not_fit_in_changes_nothing(a_world, batch, chest, network, wh
     if what == "a localizer first":
         objects.insert(0, a_localizer(chest))
     else:
-        for odd in objects[9:11]:  # one or two are taken for localizers
-            odd.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        (odd,) = ct_series(chest, header=Header(seed=3))[9:10]  # one is taken for a localizer
+        odd.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        odd.SeriesInstanceUID = objects[0].SeriesInstanceUID
+        odd.StudyInstanceUID = objects[0].StudyInstanceUID
+        odd.FrameOfReferenceUID = objects[0].FrameOfReferenceUID
+        objects.insert(5, odd)
     expected = batch(objects)
     world = a_world()
     performer = world.performer()
