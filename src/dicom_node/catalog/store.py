@@ -200,6 +200,7 @@ class Catalog:
 
         leaves_s: for how long this performer leaves a step on a Series to others.
         """
+        self._damage.check()
         if self.runnable.next_step(now, leaves_s) is None:
             return None  # without the lock for writing, which receivers want
         with self._lock:
