@@ -96,7 +96,8 @@ def small_network() -> Callable[[Path], Path]:
     network = UNet((4, 8), 3).eval()
     with torch.no_grad():
         y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
-        waves = (torch.sin(y / 9) * torch.cos(x / 13))[None, None].repeat(1, 3, 1, 1)
+        inputs = network.stem.conv1.in_channels
+        waves = (torch.sin(y / 9) * torch.cos(x / 13))[None, None].repeat(1, inputs, 1, 1)
         network.head.weight *= 30
         network.head.bias.zero_()
         network.head.bias -= network(waves).mean(dim=(0, 2, 3))  # no class is the usual one
