@@ -15,6 +15,7 @@ from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.series import Header, a_series
 
 SEEDS = itertools.count(1)
+ALL = "pacs has it (7 objects)"  # a SEG and its pictures
 DOUBT = "Only the right lung was found: the left one may be missed."
 
 
@@ -87,7 +88,7 @@ def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_o
     uid = sent(node, body_part="HEAD")
     node.wait(lambda: "HELD" in node.why(uid))
     passed = sent(node, body_part="HEAD", one_lung=False)
-    node.wait(lambda: len(results_of(pacs, passed)) == 7)  # a SEG and its pictures, not doubted
+    node.wait(lambda: ALL in node.why(passed))
     assert results_of(pacs, uid) == [], "every stage had its turn meanwhile"
     assert len(node.running.catalog.views.results(uid)) == 7, "it was made"
     assert f"HELD: the result of careful is doubtful: {DOUBT}" in node.why(uid)
@@ -96,9 +97,9 @@ def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_o
 
     done = CliRunner().invoke(release, [uid, "--config", str(node.config_path)])
     assert done.exit_code == 0, done.output
-    node.wait(lambda: len(results_of(pacs, uid)) == 7)
+    node.wait(lambda: ALL in node.why(uid))
     passed = sent(node, body_part="HEAD", one_lung=False)
-    node.wait(lambda: len(results_of(pacs, passed)) == 7)
+    node.wait(lambda: ALL in node.why(passed))
     assert len(results_of(pacs, uid)) == 7
     assert len(node.running.catalog.views.steps(uid)) == 1, "it was not made again"
     assert "which is doubtful" in node.why(uid)
