@@ -42,14 +42,14 @@ class Limits:
     right_share_of_part: tuple[float, float] = (0.25, 0.8)
     largest_piece: float = 0.9
     edge_cm2: float = 2.0
-    bare_cm2: float = 25.0
+    bare_cm2: float = 50.0
     jump: float = 0.35
     misfit: float = 1.0
     aerated: float = 0.5
     lung_hu: tuple[float, float] = (-960.0, -620.0)
     tissue_hu: tuple[float, float] = (-125.0, 125.0)
     outside_hu: float = -870.0
-    tissue: float = 0.75
+    tissue: float = 0.68
     air_ml: float = 500.0
     missed_ml: float = 200.0
     covered: float = 0.94
