@@ -41,6 +41,7 @@ from dicom_node.tools import lungs
 from dicom_node.tools.body import body_box
 from dicom_node.tools.engine import Engine, Placed
 from dicom_node.tools.manifest import read_manifest
+from dicom_node.tools.openvino_network import the_library
 from dicom_node.tools.predictor import LungSegmenter, Predictor
 from dicom_node.tools.slices import neighbours
 from dicom_node.tools.unet import SIDE, UNet, cut, fused, network_from, normalised
@@ -220,9 +221,7 @@ def ort(path: Path, threads: int) -> Run:
 
 
 def openvino(path: Path, hint: str, threads: int) -> Run:
-    import openvino as ov  # noqa: PLC0415
-
-    core = ov.Core()
+    core = the_library().Core()
     ready: dict[int, list] = {}
 
     def compiled_for(batch: int):

@@ -54,7 +54,12 @@ def process(folder: Path, out: Path, tool_id: str, config_path: Path | None, as_
 
     @cache
     def tool() -> ImageProcessingTool:
-        return build_tool(manifests[tool_id], device=config.engine.device, threads=threads)
+        return build_tool(
+            manifests[tool_id],
+            device=config.engine.device,
+            threads=threads,
+            runtime=config.engine.runtime,
+        )
 
     found, unused = find_series(folder)
     out.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,12 @@ def dry_run(config: Config, manifest: ModelManifest) -> Finding:
     began = time.perf_counter()
     try:
         threads = config.engine.threads or cores()
-        tool = build_tool(manifest, device=config.engine.device, threads=threads)
+        tool = build_tool(
+            manifest,
+            device=config.engine.device,
+            threads=threads,
+            runtime=config.engine.runtime,
+        )
         return tried(tool, manifest.id, time.perf_counter() - began)
     except _TOOL_ERRORS as error:
         return failed("tool", f"{manifest.id}: {error}", "check engine.device and the model")

@@ -159,6 +159,11 @@ class Engine(Section):
         description="`cpu`, `cuda`, `cuda:0`, ...; `cuda` is every GPU, and `auto` takes every GPU "
         "where there is one, else the CPU.",
     )
+    runtime: Literal["auto", "torch", "openvino"] = Field(
+        default="auto",
+        description="What runs networks on the CPU. `auto` takes OpenVINO, which is faster, where "
+        "it is installed (the extra `openvino`), else torch. Results may differ at borders.",
+    )
     performers: int = Field(
         default=1,
         ge=1,

@@ -61,7 +61,12 @@ def builder(config: Config, place: Place) -> BuildTool:
         folder = config.models_dir / tool_id
         if not folder.is_dir():
             raise ToolError(f"there is no model {tool_id} in {config.models_dir}")
-        return build_tool(read_manifest(folder), device=place.device, threads=threads)
+        return build_tool(
+            read_manifest(folder),
+            device=place.device,
+            threads=threads,
+            runtime=config.engine.runtime,
+        )
 
     return build
 

@@ -7,6 +7,8 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,27 +27,53 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Engine:
     """Where and how the network runs.
 
-    precision: "fp32", "bf16" or "fp16"; batch: slices at a time, of which a CPU wants one: the
-    activations of more leave the cache; threads: of torch on the CPU, 0 = as many as torch takes.
+    precision: "fp32", "bf16", "fp16" or "int8"; batch: slices at a time, of which a core wants one:
+    the activations of more leave its cache; threads: on the CPU, 0 = as many as torch takes;
+    runtime: "torch", or "openvino" on the CPU.
     """
 
     device: str
     precision: str
     batch: int = 1
     threads: int = 0
+    runtime: str = "torch"
 
     @property
     def label(self) -> str:
         """All that may move a result by a rounding: sort of device, precision, size of a batch."""
         sort = self.device.partition(":")[0]
         usual = 1 if sort == "cpu" else BATCHES[0]
-        return f"{sort}-{self.precision}" + ("" if self.batch == usual else f"-b{self.batch}")
+        parts = [sort, *([] if self.runtime == "torch" else [self.runtime]), self.precision]
+        return "-".join(parts if self.batch == usual else [*parts, f"b{self.batch}"])
 
 
-def engine_for(device: str, threads: int) -> Engine:
+class OnEngine(Protocol):
+    """A network that is ready on an engine, for batches of one size.
+
+    device: where `logits` wants its input. turn: to be held from the input of a batch to the use of
+    its output. air_hu: what the network takes for air.
+    """
+
+    engine: Engine
+    device: torch.device
+    turn: contextlib.AbstractContextManager[object]
+    air_hu: float
+
+    def logits(self, hu: Tensor) -> Tensor:
+        """(B, 3, SIDE, SIDE) in HU -> float32 logits (B, classes, SIDE, SIDE)."""
+
+    def warm(self) -> None:
+        """Run it once, so that no Series pays for what the first run costs."""
+
+
+def engine_for(
+    device: str, threads: int, runtime: str = "torch", *, eight_bits: bool = False
+) -> Engine:
     """`device` is "auto", "cpu", "cuda" or "cuda:N"; auto takes the first GPU, else the CPU.
 
-    Raises ToolError for a device that is not there.
+    runtime: on a CPU, "torch", "openvino", or "auto": OpenVINO where it is installed. eight_bits:
+    the network may be run in them.
+    Raises ToolError for a device, or a runtime, that is not there.
     """
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if device in ("auto", "cuda") and devices:
@@ -55,7 +83,7 @@ def engine_for(device: str, threads: int) -> Engine:
     if device not in (*devices, "cpu"):
         raise ToolError(f"There is no device {device}; there are {', '.join((*devices, 'cpu'))}.")
     if device == "cpu":
-        return on_cpu(threads)
+        return _with_openvino(on_cpu(threads), runtime, eight_bits=eight_bits)
     free, _ = torch.cuda.mem_get_info(device)
     half = torch.cuda.get_device_capability(device) >= _TENSOR_CORES
     precision = "fp16" if half else "fp32"
@@ -66,6 +94,20 @@ def on_cpu(threads: int) -> Engine:
     """The CPU: bf16 where it has instructions for that."""
     precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"  # noqa: SLF001
     return Engine(device="cpu", precision=precision, threads=threads)
+
+
+def _with_openvino(engine: Engine, runtime: str, *, eight_bits: bool) -> Engine:
+    if runtime == "torch" or (runtime == "auto" and not find_spec("openvino")):
+        return engine
+    if not find_spec("openvino"):
+        raise ToolError(
+            "OpenVINO is not installed: pip install 'dicom-node[openvino]', "
+            'or set runtime = "auto" in the section [engine].'
+        )
+    # without these instructions sums of eight bits may overflow
+    exact = torch.cpu._is_vnni_supported()  # noqa: SLF001
+    precision = "int8" if eight_bits and exact else engine.precision
+    return replace(engine, runtime="openvino", precision=precision)
 
 
 def batch_in(free_bytes: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
 from dicom_node.domain.volume import Volume
-from dicom_node.tools.body import BODY_HU, body_of, coarse_steps
+from dicom_node.tools.body import BODY_HU, bodies_of, coarse_steps
 from dicom_node.tools.lungs import LEFT, RIGHT
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _coarse(labels: NDArray[np.uint8], volume: Volume) -> _Coarse:
     return _Coarse(
         hu=hu,
         labels=labels[::slices, ::rows, ::columns],
-        body=np.stack([body_of(plane > BODY_HU) for plane in hu]),
+        body=bodies_of(hu > BODY_HU),
         mm=(slice_mm * slices, row_mm * rows, column_mm * columns),
         voxel_ml=volume.voxel_ml * slices * rows * columns,
     )

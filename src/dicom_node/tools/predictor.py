@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +15,11 @@ from torch import Tensor
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import ToolContext
 from dicom_node.tools.body import body_box
-from dicom_node.tools.engine import Engine, Placed, engine_for, rungs
+from dicom_node.tools.engine import Engine, OnEngine, Placed, engine_for, rungs
 from dicom_node.tools.lung_tool import Segmented
+from dicom_node.tools.side_by_side import Crew, in_order
 from dicom_node.tools.slices import FoundSlice, Shown, Triple
-from dicom_node.tools.unet import SIDE, UNet, cut, fused, network_from, paste
+from dicom_node.tools.unet import REACH, SIDE, UNet, cut, fused, network_from, paste
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,10 +28,8 @@ if TYPE_CHECKING:
 
 TWO_MINDS = 1.1  # difference of the logits below which the best class is not 3 times as likely
 
-Place = Callable[[UNet, Engine, tuple[float, float]], Placed]
+Place = Callable[[UNet, Engine, tuple[float, float]], OnEngine]
 Progress = Callable[[int, int], None]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Predictor:
@@ -56,7 +53,7 @@ class Predictor:
         self._top = engine
         self._place = place
         self._network = fused(network.eval())
-        self._placed: Placed | None = None
+        self._placed: OnEngine | None = None
 
     def warm(self) -> None:
         """Run the network once; where memory does not suffice now, a Series finds out again."""
@@ -94,14 +91,18 @@ class Predictor:
         batches = _batches(chosen, placed.engine.batch)
         return [
             FoundSlice.of(labels, unsure)
-            for answers in _in_order(partial(_answers, placed, shown), batches, self.workers)
+            for answers in in_order(partial(_answers, placed, shown), batches, self.crew)
             for labels, unsure in answers
         ]
 
     @property
-    def workers(self) -> int:
-        """Batches under way at a time: on a GPU the next is prepared while one is worked on."""
-        return 1 if self._top.device == "cpu" else 2
+    def crew(self) -> Crew:
+        """Batches under way at a time. On a GPU the next is prepared while one is worked on; on a
+        CPU each core has a slice of its own, for threads that share one wait for one another.
+        """
+        if self._top.device != "cpu":
+            return Crew(workers=2)
+        return Crew.of(self._top.threads or torch.get_num_threads())
 
     def logits(self, hu: Tensor) -> Tensor:
         """(B, 3, SIDE, SIDE) in HU -> float32 logits (B, classes, SIDE, SIDE)."""
@@ -109,7 +110,7 @@ class Predictor:
         with placed.turn:
             return placed.logits(hu.to(placed.device)).clone()
 
-    def _on(self, engine: Engine) -> Placed:
+    def _on(self, engine: Engine) -> OnEngine:
         if self._placed is None or self._placed.engine != engine:
             self._placed = None
             self._placed = self._place(self._network, engine, self.window_hu)
@@ -117,7 +118,7 @@ class Predictor:
         return self._placed
 
     def _all(
-        self, placed: Placed, shown: Shown, progress: Progress
+        self, placed: OnEngine, shown: Shown, progress: Progress
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         labels: NDArray[np.uint8] = np.zeros(shown.voxels_zyx.shape, np.uint8)
         unsure = np.zeros(len(labels))
@@ -131,7 +132,7 @@ class Predictor:
         done = len(labels) - len(missing)
         batches = _batches(missing, placed.engine.batch)
         work = partial(_answers, placed, shown)
-        for chosen, answers in zip(batches, _in_order(work, batches, self.workers), strict=True):
+        for chosen, answers in zip(batches, in_order(work, batches, self.crew), strict=True):
             for (_, at, _), answer in zip(chosen, answers, strict=True):
                 labels[at], unsure[at] = answer
             done += len(chosen)
@@ -145,7 +146,7 @@ def _batches(triples: Sequence[Triple], size: int) -> list[Sequence[Triple]]:
 
 @torch.inference_mode()
 def _answers(
-    placed: Placed, shown: Shown, chosen: Sequence[Triple]
+    placed: OnEngine, shown: Shown, chosen: Sequence[Triple]
 ) -> list[tuple[NDArray[np.uint8], float]]:
     """Classes [row, column] of the middle slice of each of at most `batch` triples; how unsure.
 
@@ -197,24 +198,6 @@ def _counts(logits: Tensor) -> Tensor:
     return torch.stack((doubtful, lung, torch.isfinite(logits).all(1).all(1).all(1)), dim=1)
 
 
-def _in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """work(item) for each, in their order; so many at a time, and no more of them kept."""
-    if workers == 1:
-        yield from map(work, items)
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(work, item))
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _let_go() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
@@ -248,7 +231,7 @@ class LungSegmenter:
         shown = _shown(volume, context)
         wanted = shown.beside if context.all_there else shown.settled()
         new = [triple for triple in wanted if shown.remembered(triple) is None]
-        for chosen in _batches(new, self._usual.batch * self._predictor.workers):
+        for chosen in _batches(new, self._usual.batch * self._predictor.crew.workers):
             if context.stop():
                 return
             try:
@@ -272,18 +255,37 @@ def _shown(volume: Volume, context: ToolContext) -> Shown:
 
 
 def lung_segmenter(
-    weights: bytes, *, device: str, threads: int, window_hu: tuple[float, float]
+    weights: bytes,
+    *,
+    device: str,
+    threads: int,
+    window_hu: tuple[float, float],
+    runtime: str = "torch",
 ) -> LungSegmenter:
     """Load the network from the bytes of a safetensors file, and run it once.
 
-    Raises ToolError for weights of another shape, and for a device that is not there.
+    runtime: as of `engine_for`.
+    Raises ToolError for weights of another shape, and for a device or runtime that is not there.
     """
     try:
-        network = network_from(load(weights))
-        predictor = Predictor(network, engine_for(device, threads), window_hu)
+        state = load(weights)
+        reach = state.pop(REACH, torch.zeros(0)).tolist()
+        network = network_from(state)
+        engine = engine_for(device, threads, runtime, eight_bits=bool(reach))
+        predictor = Predictor(network, engine, window_hu, partial(_placed, reach))
         predictor.warm()
     except (KeyError, SafetensorError) as wrong:
         raise ToolError("The weights are not those of a lung U-Net.") from wrong
     except RuntimeError as refused:
         raise ToolError(f"The network cannot be put on {device}: {refused}") from refused
     return LungSegmenter(predictor)
+
+
+def _placed(
+    reach: Sequence[float], network: UNet, engine: Engine, window_hu: tuple[float, float]
+) -> OnEngine:
+    if engine.runtime == "torch":
+        return Placed(network, engine, window_hu)
+    from dicom_node.tools.openvino_network import OpenVinoNetwork  # noqa: PLC0415  (an extra)
+
+    return OpenVinoNetwork(network, engine, window_hu, reach)

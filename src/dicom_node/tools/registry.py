@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813  (as its own examples do)
@@ -18,6 +19,15 @@ from dicom_node.tools.lung_tool import LungTool, SliceWiseLungTool
 from dicom_node.tools.manifest import FILE_NAME, ModelManifest, applicable, read_manifest
 
 __all__ = ["ModelManifest", "applicable", "build_tool", "check_model", "load_models"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class On:
+    """Where and with what a tool runs; see `build_tool`."""
+
+    device: str
+    threads: int
+    runtime: str
 
 
 def load_models(models_dir: Path) -> dict[str, ModelManifest]:
@@ -46,11 +56,12 @@ def check_model(manifest: ModelManifest) -> None:
 
 
 def build_tool(
-    manifest: ModelManifest, *, device: str = "auto", threads: int = 0
+    manifest: ModelManifest, *, device: str = "auto", threads: int = 0, runtime: str = "torch"
 ) -> ImageProcessingTool:
     """The tool that a manifest describes, loaded and ready.
 
     device: "auto" (CUDA when there is one), "cpu" or "cuda:N". threads: of the CPU, 0 = all.
+    runtime: what runs a network on the CPU, "torch", "openvino" or "auto".
     """
     check_model(manifest)
     if threads > 0:
@@ -58,7 +69,7 @@ def build_tool(
     sides = [s.laterality.meaning if s.laterality else "" for s in manifest.segments]
     if sides != ["Right", "Left"]:
         raise ToolError(f"Model {manifest.id}: segment 1 must be the right lung, 2 the left.")
-    return _KINDS[manifest.kind](manifest, device, threads)
+    return _KINDS[manifest.kind](manifest, On(device=device, threads=threads, runtime=runtime))
 
 
 def _weights(manifest: ModelManifest) -> bytes:
@@ -78,11 +89,15 @@ def _weights(manifest: ModelManifest) -> bytes:
     return content
 
 
-def _unet(manifest: ModelManifest, device: str, threads: int) -> ImageProcessingTool:
+def _unet(manifest: ModelManifest, on: On) -> ImageProcessingTool:
     from dicom_node.tools import predictor  # noqa: PLC0415  (torch takes seconds)
 
     segmenter = predictor.lung_segmenter(
-        _weights(manifest), device=device, threads=threads, window_hu=manifest.window_hu
+        _weights(manifest),
+        device=on.device,
+        threads=on.threads,
+        window_hu=manifest.window_hu,
+        runtime=on.runtime,
     )
     return SliceWiseLungTool(
         manifest=manifest,
@@ -92,7 +107,7 @@ def _unet(manifest: ModelManifest, device: str, threads: int) -> ImageProcessing
     )
 
 
-def _threshold(manifest: ModelManifest, _device: str, _threads: int) -> ImageProcessingTool:
+def _threshold(manifest: ModelManifest, _on: On) -> ImageProcessingTool:
     from dicom_node.tools import threshold  # noqa: PLC0415  (not needed beside a network)
 
     code = [Path(str(module.__file__)).read_bytes() for module in (threshold, lungs)]
@@ -104,7 +119,7 @@ def _threshold(manifest: ModelManifest, _device: str, _threads: int) -> ImagePro
     )
 
 
-_KINDS: Mapping[str, Callable[[ModelManifest, str, int], ImageProcessingTool]] = {
+_KINDS: Mapping[str, Callable[[ModelManifest, On], ImageProcessingTool]] = {
     "unet": _unet,
     "threshold": _threshold,
 }

@@ -1,6 +1,7 @@
 """The pieces of many slices at once: all slices laid into one image, which saves most of the time.
 
-A filter costs a third of a millisecond before it looks at a pixel; a series has hundreds of slices.
+A filter costs a third of a millisecond before it looks at a pixel, and ten times as much where its
+threads wait for one another; a series has hundreds of slices.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_SMALL = 1 << 20  # pixels of a sheet that are not worth a second thread
 T = TypeVar("T", bound=np.generic)
 
 
@@ -38,8 +40,11 @@ def _numbered(planes: NDArray[np.bool_], *, ring: bool) -> NDArray[np.uint32]:
     slices, rows, columns = planes.shape
     sheet = np.full((slices * (rows + 1) + 1, columns + 2), ring, np.uint8)
     _shown(sheet, planes.shape)[...] = planes
+    joining = sitk.ConnectedComponentImageFilter()
+    if sheet.size < _SMALL:
+        joining.SetNumberOfWorkUnits(1)
     numbers: NDArray[np.uint32] = sitk.GetArrayFromImage(
-        sitk.ConnectedComponent(sitk.GetImageFromArray(sheet))
+        joining.Execute(sitk.GetImageFromArray(sheet))
     )
     return _shown(numbers, planes.shape)
 

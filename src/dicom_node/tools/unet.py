@@ -19,6 +19,9 @@ SIDE = 256  # rows and columns of the network's input
 CHANNELS = (16, 32, 64, 128, 256)
 SHOWN = 3  # slices: one between its neighbours
 TISSUE_HU = (-160.0, 150.0)
+REACH = "reach"
+"""Beside the weights: the largest value that each convolution but the last gives, rectified; in the
+order of `blocks`. Arithmetic in eight bits has to hold it."""
 
 
 class Block(nn.Module):
@@ -63,16 +66,25 @@ class UNet(nn.Module):
         return logits
 
 
+def blocks(network: UNet) -> list[Block]:
+    """In the order in which they are run."""
+    every = (network.stem, *network.down, *network.up)
+    return [block for block in every if isinstance(block, Block)]
+
+
 def normalised(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:
     """HU (B, C, H, W) -> -1..1 (B, 2 C, H, W): over the window, and over TISSUE_HU.
 
     What is below (padding, the scan circle) counts as air. Rib, muscle, fluid and fat differ by a
     tenth of the window only: in the second half they are as far apart as air and tissue are.
     """
-    looks = []
-    for low, high in (window_hu, TISSUE_HU):
-        looks.append((hu.clamp(low, high) - low) * (2.0 / (high - low)) - 1.0)
-    return torch.cat(looks, dim=1)
+    seen = [(hu.clamp(a, b) - a) * (2.0 / (b - a)) - 1.0 for a, b in looks(window_hu)]
+    return torch.cat(seen, dim=1)
+
+
+def looks(window_hu: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+    """The windows through which the network is shown each slice, in HU."""
+    return window_hu, TISSUE_HU
 
 
 def cut(hu: Tensor, box: Box, air_hu: float) -> Tensor:

@@ -19,6 +19,7 @@ from dicom_node.tools import engine as engines
 from dicom_node.tools.engine import BATCHES, Engine, Placed, batch_in, engine_for, rungs
 from dicom_node.tools.predictor import LungSegmenter, Predictor
 from dicom_node.tools.registry import build_tool, load_models
+from dicom_node.tools.side_by_side import Crew
 from dicom_node.tools.slices import Shown
 from dicom_node.tools.unet import UNet
 
@@ -83,7 +84,7 @@ def test_slices_are_independent_of_their_batch() -> None:
 def test_several_batches_at_a_time_give_the_same_in_the_same_order(monkeypatch) -> None:
     shown = some_slices(11)
     one = Predictor(a_network(), CPU, WINDOW).found(shown)
-    monkeypatch.setattr(Predictor, "workers", 3)
+    monkeypatch.setattr(Predictor, "crew", Crew(workers=3, threads_each=1))
     told: list[int] = []
     three = Predictor(a_network(), CPU, WINDOW).found(shown, lambda done, _: told.append(done))
     assert np.array_equal(one[0], three[0])
@@ -137,7 +138,7 @@ def test_all_slices_of_a_series_come_from_one_engine(monkeypatch) -> None:
     short = Short(gpu=16)
     predictor = Predictor(a_network(), replace(GPU, batch=4), WINDOW, short)
     shown = some_slices(9)
-    monkeypatch.setattr(Predictor, "workers", 1)
+    monkeypatch.setattr(Predictor, "crew", Crew())
     told: list[int] = []
 
     def progress(done: int, _total: int) -> None:
