@@ -8,8 +8,10 @@ folder, else of the phantom. A row is the median of some rounds; *all cores* is 
 other with the threads of all cores, *side by side* one slice for each core with one thread each,
 *CPU* the time of one thread, which a busy machine hardly changes.
 Masks are those after the clean-up, of every slice of every series, held against torch in float32.
-ONNX Runtime and OpenVINO have their rows where `onnx`, `onnxscript`, `onnxruntime` and `openvino`
-are installed; the project needs none of them. int8 is calibrated with other bodies than are timed.
+OpenVINO has its rows where the extra of that name is installed; in eight bits it takes the reach of
+the layers from the weights. ONNX Runtime has rows where `onnx`, `onnxscript` and `onnxruntime` are
+installed, which the project does not need; its eight bits are calibrated with other bodies than are
+timed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,18 +44,19 @@ from dicom_node.tools import lungs
 from dicom_node.tools.body import body_box
 from dicom_node.tools.engine import Engine, Placed
 from dicom_node.tools.manifest import read_manifest
-from dicom_node.tools.openvino_network import the_library
+from dicom_node.tools.openvino_network import model_of, the_library
 from dicom_node.tools.predictor import LungSegmenter, Predictor
 from dicom_node.tools.slices import neighbours
-from dicom_node.tools.unet import SIDE, UNet, cut, fused, network_from, normalised
+from dicom_node.tools.unet import REACH, SIDE, UNet, cut, fused, network_from, normalised
 
 MODEL = Path(__file__).parents[2] / "models" / "lung-unet"
 FP32 = Engine(device="cpu", precision="fp32")
 SERIES = ("lung1-001", "lungdx-a0001", "cmb-crc-01068", "lidc-0001-part")
 LIMIT = 0.002  # of Dice, against float32
 CHANNELS_IN = UNet().stem.conv1.in_channels
+WINDOW = read_manifest(MODEL).window_hu
 Run = Callable[[Tensor], Tensor]
-"""What `normalised` gives, float32 -> logits."""
+"""(B, 3, SIDE, SIDE) in HU -> logits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +77,11 @@ class Row:
     changed: float | None
 
 
-def the_network(weights: Path | None) -> UNet:
-    if weights is not None and weights.suffix == ".pt":
-        return network_from(torch.load(weights, map_location="cpu", weights_only=True)).eval()
-    path = weights or MODEL / "weights.safetensors"
-    return network_from(load(path.read_bytes())).eval()
+def the_network(weights: Path | None) -> tuple[UNet, list[float]]:
+    """And the reach of its layers, or nothing."""
+    state = load((weights or MODEL / "weights.safetensors").read_bytes())
+    reach = state.pop(REACH, torch.zeros(0)).tolist()
+    return network_from(state).eval(), reach
 
 
 def volumes() -> dict[str, Volume]:
@@ -93,8 +97,8 @@ def volumes() -> dict[str, Volume]:
     return found
 
 
-def inputs_of(volume: Volume, window: tuple[float, float], at: Sequence[int]) -> Tensor:
-    """What the network is shown of some slices, `normalised`."""
+def inputs_of(volume: Volume, at: Sequence[int]) -> Tensor:
+    """What the network is shown of some slices, in HU."""
     heights = [n * volume.spacing_zyx_mm[0] for n in range(len(volume.voxels_zyx))]
     triples = [neighbours(heights)[n] for n in at]
     spacing = volume.spacing_zyx_mm[1], volume.spacing_zyx_mm[2]
@@ -102,8 +106,8 @@ def inputs_of(volume: Volume, window: tuple[float, float], at: Sequence[int]) ->
     for triple in triples:
         planes = np.stack([volume.voxels_zyx[i] for i in triple]).astype(np.float32)
         box = body_box(volume.voxels_zyx[[triple[1]]], spacing)
-        shown.append(cut(torch.from_numpy(planes)[None], box, window[0])[0])
-    return normalised(torch.stack(shown), window)
+        shown.append(cut(torch.from_numpy(planes)[None], box, WINDOW[0])[0])
+    return torch.stack(shown)
 
 
 # --- ways
@@ -120,8 +124,9 @@ def eager(network: UNet, how: str, *, channels_last: bool) -> Way:
         ready.to(memory_format=layout)
 
         @torch.inference_mode()
-        def run(x: Tensor) -> Tensor:
-            x = x.to(torch.bfloat16 if how == "bf16" else torch.float32, memory_format=layout)
+        def run(hu: Tensor) -> Tensor:
+            kind = torch.bfloat16 if how == "bf16" else torch.float32
+            x = normalised(hu, WINDOW).to(kind, memory_format=layout)
             with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
                 return ready(x).float()
 
@@ -139,8 +144,9 @@ def compiled(network: UNet) -> Way:
         quick = torch.compile(ready, dynamic=False, options={"freezing": True})
 
         @torch.inference_mode()
-        def run(x: Tensor) -> Tensor:
-            return quick(x.to(torch.bfloat16, memory_format=torch.channels_last)).float()
+        def run(hu: Tensor) -> Tensor:
+            x = normalised(hu, WINDOW).to(torch.bfloat16, memory_format=torch.channels_last)
+            return quick(x).float()
 
         return run
 
@@ -148,7 +154,7 @@ def compiled(network: UNet) -> Way:
 
 
 class Onnx:
-    """The network as files for the other runtimes."""
+    """The network as files for ONNX Runtime. calibration: `normalised`."""
 
     def __init__(self, network: UNet, calibration: Tensor, folder: Path) -> None:
         import onnx  # noqa: PLC0415  (need not be installed)
@@ -193,17 +199,6 @@ class Onnx:
     def ways(self) -> Iterator[Way]:
         for name, path in (("fp32", self.plain), ("int8", self.int8)):
             yield Way(name=f"ONNX Runtime {name}", make=lambda threads, p=path: ort(p, threads))
-        if find_spec("openvino"):
-            for name, path, hint in (
-                ("fp32", self.plain, "f32"),
-                ("bf16", self.plain, "bf16"),
-                ("int8", self.int8, "f32"),
-                ("int8 + bf16", self.int8, "bf16"),
-            ):
-                yield Way(
-                    name=f"OpenVINO {name}",
-                    make=lambda threads, p=path, h=hint: openvino(p, h, threads),
-                )
 
 
 def ort(path: Path, threads: int) -> Run:
@@ -214,37 +209,39 @@ def ort(path: Path, threads: int) -> Run:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def run(x: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: x.contiguous().numpy()})[0])
+    def run(hu: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: normalised(hu, WINDOW).numpy()})[0])
 
     return run
 
 
-def openvino(path: Path, hint: str, threads: int) -> Run:
-    core = the_library().Core()
-    ready: dict[int, list] = {}
+def openvino(network: UNet, hint: str, reach: Sequence[float]) -> Way:
+    def make(threads: int) -> Run:
+        ready: dict[int, tuple[Any, list[Any]]] = {}
 
-    def compiled_for(batch: int):
-        model = core.read_model(str(path))
-        model.reshape([batch, CHANNELS_IN, SIDE, SIDE])
-        settings = {
-            "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": os.cpu_count() if threads == 1 else threads,
-            "NUM_STREAMS": os.cpu_count() if threads == 1 else 1,  # a thread each
-        }
-        return core.compile_model(model, "CPU", settings)
+        def compiled_for(batch: int) -> Any:
+            ready_made = fused(network_from(network.state_dict()).eval())
+            settings = {
+                "INFERENCE_PRECISION_HINT": hint,
+                "INFERENCE_NUM_THREADS": os.cpu_count() if threads == 1 else threads,
+                "NUM_STREAMS": os.cpu_count() if threads == 1 else 1,  # a thread each
+            }
+            model = model_of(ready_made, batch, WINDOW, reach)
+            return the_library().Core().compile_model(model, "CPU", settings)
 
-    def run(x: Tensor) -> Tensor:
-        batch = len(x)
-        if batch not in ready:
-            ready[batch] = [compiled_for(batch), []]
-        model, free = ready[batch]
-        request = free.pop() if free else model.create_infer_request()
-        out = torch.from_numpy(request.infer({0: x.contiguous().numpy()})[0].copy())
-        free.append(request)
-        return out
+        def run(hu: Tensor) -> Tensor:
+            if len(hu) not in ready:
+                ready[len(hu)] = (compiled_for(len(hu)), [])
+            model, free = ready[len(hu)]
+            request = free.pop() if free else model.create_infer_request()
+            (found,) = request.infer({0: hu.contiguous().numpy()}).values()
+            free.append(request)
+            return torch.from_numpy(found)
 
-    return run
+        return run
+
+    name = {"f32": "fp32"}.get(hint, hint)
+    return Way(name=f"OpenVINO {'int8 and bf16' if reach else name}", make=make)
 
 
 # --- figures
@@ -294,26 +291,21 @@ def times(way: Way, x: Tensor, rounds: int, batches: Sequence[int]) -> dict[str,
 class Through(Placed):
     """The usual way of a slice, with another runtime in the middle of it."""
 
-    def __init__(
-        self, network: nn.Module, engine: Engine, window: tuple[float, float], run: Run
-    ) -> None:
-        super().__init__(network, engine, window)
+    def __init__(self, network: nn.Module, engine: Engine, run: Run) -> None:
+        super().__init__(network, engine, WINDOW)
         self._other = run
-        self._window = window
 
     @torch.inference_mode()
     def logits(self, hu: Tensor) -> Tensor:
-        return self._other(normalised(hu, self._window))
+        return self._other(hu)
 
 
-def masks(
-    network: UNet, run: Run, series: dict[str, Volume], window: tuple[float, float]
-) -> dict[str, np.ndarray]:
+def masks(network: UNet, run: Run, series: dict[str, Volume]) -> dict[str, np.ndarray]:
     predictor = Predictor(
         network_from(network.state_dict()),
         replace(FP32, threads=os.cpu_count() or 1),
-        window,
-        lambda n, e, w: Through(n, e, w, run),
+        WINDOW,
+        lambda n, e, _: Through(n, e, run),
     )
     segmenter = LungSegmenter(predictor)
     return {
@@ -347,11 +339,10 @@ def main() -> None:
     ask.add_argument("--cpu-only", action="store_true", help="CPU time only: on a busy machine")
     ask.add_argument("--json", type=Path)
     args = ask.parse_args()
-    window = read_manifest(MODEL).window_hu
-    network, series = the_network(args.weights), volumes()
+    (network, reach), series = the_network(args.weights), volumes()
     first = next(iter(series.values()))
     at = np.linspace(0, len(first.voxels_zyx) - 1, args.slices).round().astype(int)
-    x = inputs_of(first, window, at.tolist())
+    x = inputs_of(first, at.tolist())
     ways = [
         eager(network, "fp32", channels_last=False),
         eager(network, "fp32", channels_last=True),
@@ -361,17 +352,18 @@ def main() -> None:
         eager(network, "bf16", channels_last=True),
         compiled(network),
     ]
+    if find_spec("openvino"):
+        ways += [openvino(network, hint, ()) for hint in ("f32", "bf16")]
+        ways += [openvino(network, "bf16", reach)] if reach else []
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         if all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
             phantom, _ = chest_phantom(slices=40, spacing_mm=(7.0, 1.4, 1.4))
-            shown = inputs_of(phantom, window, range(0, 40, 2))
-            ways += Onnx(network, calibration(window, shown), Path(folder)).ways()
-        else:
-            print("without onnx, onnxscript, onnxruntime: rows of torch only")
+            shown = calibration(inputs_of(phantom, range(0, 40, 2)))
+            ways += Onnx(network, normalised(shown, WINDOW), Path(folder)).ways()
         true = {}
         if not args.no_masks:
-            true = masks(network, ways[0].make(os.cpu_count() or 1), series, window)
+            true = masks(network, ways[0].make(os.cpu_count() or 1), series)
         for way in [w for w in ways if args.only in w.name]:
             try:
                 ms = {}
@@ -382,7 +374,7 @@ def main() -> None:
                 dice = changed = None
                 if not args.no_masks:
                     run = way.make(os.cpu_count() or 1)
-                    dice, changed = against(masks(network, run, series, window), true)
+                    dice, changed = against(masks(network, run, series), true)
             except Exception as error:  # noqa: BLE001  # one that cannot run is a row, too
                 print(f"{way.name}: {type(error).__name__}: {str(error)[:200]}")
                 continue
@@ -393,7 +385,7 @@ def main() -> None:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
-def calibration(window: tuple[float, float], phantom: Tensor) -> Tensor:
+def calibration(phantom: Tensor) -> Tensor:
     """Inputs from bodies that are not among those that are timed and compared."""
     folder = Path(os.environ.get("DICOM_NODE_REAL_DATA", "")) / "train"
     found = []
@@ -403,7 +395,7 @@ def calibration(window: tuple[float, float], phantom: Tensor) -> Tensor:
         affine = np.diag([*meta["spacing_zyx"], 1.0])
         volume = Volume(voxels_zyx=hu, affine_lps_mm=affine)
         at = sorted({len(hu) // 4, len(hu) // 2, 3 * len(hu) // 4})
-        found.append(inputs_of(volume, window, at))
+        found.append(inputs_of(volume, at))
     return torch.cat(found) if found else phantom
 
 

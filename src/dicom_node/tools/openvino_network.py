@@ -32,11 +32,7 @@ def the_library() -> Any:
 
 
 class OpenVinoNetwork:
-    """A network, `fused`, ready for batches of one size, in any thread.
-
-    reach: the largest value that each convolution but the last gives, in the order of `blocks`, as
-    training saw it; empty, and nothing is done in eight bits.
-    """
+    """A network, `fused`, ready for batches of one size, in any thread. reach: as of `model_of`."""
 
     def __init__(
         self,
@@ -52,7 +48,7 @@ class OpenVinoNetwork:
         self.air_hu = window_hu[0]
         streams = engine.threads or torch.get_num_threads()
         self._compiled = openvino.Core().compile_model(
-            openvino.Model(*_Graph(window_hu, reach).of(network, engine.batch)),
+            model_of(network, engine.batch, window_hu, reach),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": _HINTS[engine.precision],
@@ -73,6 +69,17 @@ class OpenVinoNetwork:
     def warm(self) -> None:
         """Run it once, so that no Series pays for what the first run costs."""
         self.logits(torch.zeros((self.engine.batch, SHOWN, SIDE, SIDE)))
+
+
+def model_of(
+    network: UNet, batch: int, window_hu: tuple[float, float], reach: Sequence[float] = ()
+) -> Any:
+    """An openvino.Model: (B, 3, SIDE, SIDE) in HU -> logits (B, classes, SIDE, SIDE).
+
+    network: `fused`. reach: the largest value that each convolution but the last gives, in the
+    order of `blocks`, as training saw it; empty, and nothing is done in eight bits.
+    """
+    return the_library().Model(*_Graph(window_hu, reach).of(network, batch))
 
 
 class _Graph:
