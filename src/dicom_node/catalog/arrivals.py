@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from dicom_node.catalog.views import instance_of
+from dicom_node.catalog.views import Rows, instance_of
 from dicom_node.domain.records import Instance
 from dicom_node.domain.states import SeriesState, StepState
-
-Rows = Callable[..., list[sqlite3.Row]]
-"""rows(sql, *values): raises CatalogError."""
 
 _PATIENCE = 4  # times the usual time between two images
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable
 
+from dicom_node.catalog.views import Rows
 from dicom_node.decide.doubt import Start
-
-Rows = Callable[..., list[sqlite3.Row]]
-"""rows(sql, *values): raises CatalogError."""
 
 
 class History:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dicom_node.catalog.integrity import opened
 from dicom_node.catalog.schema import is_current
+from dicom_node.catalog.views import Rows
 from dicom_node.domain.errors import CatalogError
-
-Rows = Callable[..., list[sqlite3.Row]]
-"""rows(sql, *values): raises CatalogError."""
 
 
 class Inventory:

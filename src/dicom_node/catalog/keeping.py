@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from dicom_node.catalog import codec
 from dicom_node.catalog.supersession import Supersession
-from dicom_node.catalog.views import delivery_of, result_of
+from dicom_node.catalog.views import Rows, delivery_of, result_of
 from dicom_node.domain import keeping as k
 from dicom_node.domain.records import Delivery, Result
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
-
-Rows = Callable[..., list[sqlite3.Row]]
-"""rows(sql, *values): raises CatalogError."""
 
 Pair = tuple[Delivery, Result]
 

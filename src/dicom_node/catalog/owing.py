@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from dicom_node.catalog.views import delivery_of, result_of
+from dicom_node.catalog.views import Rows, delivery_of, result_of
 from dicom_node.domain.records import Delivery, Result
-
-Rows = Callable[..., list[sqlite3.Row]]
-"""rows(sql, *values): raises CatalogError."""
 
 _WAITS = "state IN ('QUEUED', 'DEFERRED', 'SENDING')"  # as the index has it
 _DESTINATIONS = (  # from one to the next in the index, however much is owed to each

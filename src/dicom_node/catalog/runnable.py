@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 
-Rows = Callable[..., list[sqlite3.Row]]
-"""rows(sql, *values): raises CatalogError."""
+from dicom_node.catalog.views import Rows
+
 Leaves = Callable[[str], float]
 """leaves_s(series_uid): for so long a performer leaves a step to others."""
 _LOOK_THROUGH = 64  # steps, for one that is not left to others

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
-from dicom_node.catalog.views import result_of
+from dicom_node.catalog.views import Rows, result_of
 from dicom_node.decide.supersede import DELIVERED, Replaced
 from dicom_node.domain.records import Result
 from dicom_node.domain.states import DeliveryState
-
-Rows = Callable[..., list[sqlite3.Row]]
-"""rows(sql, *values): raises CatalogError."""
 
 _UNSENT = (  # the states as the partial indices of delivery have them
     "SELECT * FROM delivery JOIN result ON sop_instance_uid = result_uid "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,9 @@ from dicom_node.domain.records import (
     Step,
 )
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
+
+Rows = Callable[..., list[sqlite3.Row]]
+"""rows(sql, *values), as of `Views`: for all who query in this room. Raises CatalogError."""
 
 
 class Views:
