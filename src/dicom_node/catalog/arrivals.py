@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dicom_node.catalog.views import Rows, instance_of
-from dicom_node.domain.records import Instance
+from dicom_node.domain.records import Arriving, Instance
 from dicom_node.domain.states import SeriesState, StepState
-
-_PATIENCE = 4  # times the usual time between two images
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arriving:
-    """A Series that is being received. is_open: by an association that has not ended."""
-
-    series_uid: str
-    instances: int
-    first_at: float
-    last_at: float
-    is_open: bool
-
-    def paused_at(self, shortest_s: float) -> float:
-        """When it is no image's turn any more, if they go on coming as they did."""
-        usual_s = (self.last_at - self.first_at) / max(self.instances - 1, 1)
-        return self.last_at + max(shortest_s, _PATIENCE * usual_s)
 
 
 class Arrivals:

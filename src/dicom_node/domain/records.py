@@ -110,6 +110,17 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arriving:
+    """A Series that is being received. is_open: by an association that has not ended."""
+
+    series_uid: str
+    instances: int
+    first_at: float
+    last_at: float
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
     """An object with the SOP Instance UID of another and other bytes: kept, and never processed.
 

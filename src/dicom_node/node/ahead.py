@@ -11,7 +11,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dicom_node.catalog.arrivals import Arriving
+from dicom_node.decide.arriving import awaited_until
 from dicom_node.domain.errors import CatalogError, NodeError
 from dicom_node.domain.tool import ToolContext, WorksAhead
 from dicom_node.iod.arriving import ArrivingStack, Planes
@@ -21,7 +21,7 @@ from dicom_node.node.toolbox import Toolbox
 from dicom_node.spool.store import Spool
 
 if TYPE_CHECKING:
-    from dicom_node.domain.records import Instance
+    from dicom_node.domain.records import Arriving, Instance
     from dicom_node.domain.volume import Volume
 
 _log = logging.getLogger("dicom_node")
@@ -30,7 +30,6 @@ _SERIES = 8  # that are worked ahead on at a time
 _ANSWERS = 6  # remembered for each plane: more come of an order of arrival that is all awry
 _PORTION_S = 1.0
 _STALE_S = 10.0
-_PAUSE_S = 0.5  # no image for so long: none may come, even where the association stays open
 
 Memory = MutableMapping[tuple[str, ...], object]
 
@@ -91,8 +90,8 @@ class Ahead:
         for arriving in arrivals.series(_SERIES):
             if is_due() or self._did(arriving, now, is_due):
                 return now
-            at = arriving.paused_at(_PAUSE_S)
-            if arriving.is_open and at > now and self._tools(arriving.series_uid):
+            at = awaited_until(arriving)
+            if at is not None and at > now and self._tools(arriving.series_uid):
                 later.append(at)
         return min(later, default=None)
 
@@ -154,8 +153,8 @@ class Ahead:
                     return True
             work.stack.settle()
             return True
-        over = not arriving.is_open or arriving.paused_at(_PAUSE_S) <= now
-        if not over or work.rounded_off == arriving.instances:
+        until = awaited_until(arriving)
+        if (until is not None and until > now) or work.rounded_off == arriving.instances:
             return False
         # no more is to be expected: what lies at the ends has its neighbours, too
         whole, stop = work.stack.whole(), self._soon(is_due)
