@@ -20,10 +20,9 @@ from dicom_node.decide import completeness
 from dicom_node.decide.routing import Route
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError, SpoolError, ToolError
-from dicom_node.domain.records import Instance, Peer, Step
+from dicom_node.domain.records import Peer, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.domain.tool import Applicable
-from dicom_node.iod.header import read_attributes
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node import bell as bells
 from dicom_node.node import fallback, pulse
@@ -40,7 +39,8 @@ from dicom_node.node.toolbox import Toolbox
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool
 from dicom_node.testing.models import threshold_model
-from dicom_node.testing.series import Header, a_series, write_files
+from dicom_node.testing.received import received
+from dicom_node.testing.series import Header, a_series
 from dicom_node.tools.manifest import read_manifest
 from dicom_node.tools.registry import build_tool
 
@@ -108,22 +108,8 @@ class World:
                 address="127.0.0.1",
             )
         )
-        folder = self.folder / f"sent{self.association}"
-        for path in write_files(folder, datasets):
-            stored, header = self.spool.put(path.read_bytes()), read_attributes(path)
-            instance = Instance(
-                sop_instance_uid=str(header["SOPInstanceUID"]),
-                sop_class_uid=str(header["SOPClassUID"]),
-                transfer_syntax_uid="1.2.840.10008.1.2.1",
-                study_uid=str(header["StudyInstanceUID"]),
-                series_uid=str(header["SeriesInstanceUID"]),
-                path=stored.path,
-                size=stored.size,
-                sha256=stored.sha256,
-                association=self.association,
-                received_at=self.now,
-                attributes=header,
-            )
+        for dataset in datasets:
+            instance = received(self.spool, dataset, association=self.association, at=self.now)
             self.journal.commit(
                 e.InstanceArrived(at=self.now, instance=instance, judge_at=self.now)
             )

@@ -23,7 +23,6 @@ from dicom_node.domain.errors import ToolError
 from dicom_node.domain.records import Instance, Peer
 from dicom_node.domain.states import SeriesState, StepState
 from dicom_node.domain.tool import WorksAhead
-from dicom_node.iod.header import read_attributes
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.ahead import Ahead
 from dicom_node.node.applicability import judges
@@ -37,13 +36,13 @@ from dicom_node.node.toolbox import Toolbox
 from dicom_node.spool.store import Spool
 from dicom_node.testing.models import threshold_model
 from dicom_node.testing.phantom import chest_phantom
+from dicom_node.testing.received import received
 from dicom_node.testing.series import (
     Header,
     Pixels,
     a_localizer,
     a_series,
     ct_series,
-    write_files,
 )
 from dicom_node.tools import predictor
 from dicom_node.tools.manifest import read_manifest
@@ -129,7 +128,7 @@ class World:
 
     def __init__(self, folder: Path, models: Path, tool: str = "small-unet") -> None:
         folder.mkdir()
-        self.folder, self.models, self.tool = folder, models, tool
+        self.models, self.tool = models, tool
         self.catalog, self.spool = Catalog(folder / "catalog.db"), Spool(folder / "spool")
         self.clock, self.bell = Clock(), Bell(folder)
         self.journal = Journal(self.catalog, self.bell)
@@ -196,22 +195,8 @@ class World:
 
     def arrives(self, dataset) -> Instance:
         """One object over the association that is open."""
-        (path,) = write_files(self.folder / "sent", [dataset])
-        stored, header = self.spool.put(path.read_bytes()), read_attributes(path)
-        instance = Instance(
-            sop_instance_uid=str(header["SOPInstanceUID"]),
-            sop_class_uid=str(header["SOPClassUID"]),
-            transfer_syntax_uid="1.2.840.10008.1.2.1",
-            study_uid=str(header["StudyInstanceUID"]),
-            series_uid=str(header["SeriesInstanceUID"]),
-            path=stored.path,
-            size=stored.size,
-            sha256=stored.sha256,
-            association=self.association,
-            received_at=self.clock.now(),
-            attributes=header,
-        )
         now = self.clock.now()
+        instance = received(self.spool, dataset, association=self.association, at=now)
         self.journal.commit(e.InstanceArrived(at=now, instance=instance, judge_at=now + 1))
         return instance
 
