@@ -199,6 +199,13 @@ def pacs(tmp_path: Path) -> Iterator[LocalPacs]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared_pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPacs]:
+    """As pacs, for tests of a module that leave one another alone."""
+    with LocalPacs(tmp_path_factory.mktemp("pacs"), ae_title="TESTPACS") as running:
+        yield running
+
+
 @contextmanager
 def a_node(
     folder: Path, *, peers: str = "", routes: str = ROUTE, more: str = "", port: int = 0

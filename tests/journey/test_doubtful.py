@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from dicom_node.cli.hold import release
 from dicom_node.cli.status import status
-from dicom_node.testing.pacs import LocalPacs, send_series
+from dicom_node.testing.pacs import send_series
 from dicom_node.testing.series import Header, a_series
 
 SEEDS = itertools.count(1)
@@ -20,13 +20,7 @@ DOUBT = "Only the right lung was found: the left one may be missed."
 
 
 @pytest.fixture(scope="module")
-def pacs(tmp_path_factory):
-    with LocalPacs(tmp_path_factory.mktemp("pacs"), ae_title="TESTPACS") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory, build, pacs):
+def node(tmp_path_factory, build, shared_pacs):
     """Two models: one delivers what it doubts, and one, for heads, has it held."""
     folder = tmp_path_factory.mktemp("node") / "node"
     careful = build.write_model(folder / "models", model_id="careful")
@@ -35,7 +29,7 @@ def node(tmp_path_factory, build, pacs):
     plain = build.route.replace("'Modality == \"CT\"'", "'BodyPartExamined == \"CHEST\"'")
     heads = plain.replace('"lungs"', '"held"').replace('"lung-threshold"', '"careful"')
     heads = heads.replace("CHEST", "HEAD").replace('["seg"]', '["seg", "sc"]')
-    peers = build.peer_table("pacs", "TESTPACS", pacs.port)
+    peers = build.peer_table("pacs", "TESTPACS", shared_pacs.port)
     with build.a_node(folder, peers=peers, routes=plain + heads) as running:
         yield running
 
@@ -58,38 +52,42 @@ def row_of(node, uid):
     return next(row for row in (*told["attention"], *told["series"]) if row["series_uid"] == uid)
 
 
-def results_of(pacs, uid):
-    return [d for d in pacs.datasets() if d.ReferencedSeriesSequence[0].SeriesInstanceUID == uid]
+def results_of(shared_pacs, uid):
+    return [
+        d for d in shared_pacs.datasets() if d.ReferencedSeriesSequence[0].SeriesInstanceUID == uid
+    ]
 
 
-def test_a_doubtful_result_is_delivered_and_says_so_wherever_it_is_read(node, pacs):
+def test_a_doubtful_result_is_delivered_and_says_so_wherever_it_is_read(node, shared_pacs):
     uid = sent(node, body_part="CHEST")
     node.wait(lambda: "pacs has it" in node.why(uid))
     assert f"made its result, which is doubtful ({DOUBT.rstrip('.')})" in node.why(uid)
     assert any(f"Doubtful: {DOUBT.rstrip('.')}" in line.text for line in node.story(uid).lines)
     assert f"Doubtful: {DOUBT}" in row_of(node, uid)["doubts"]
-    (seg,) = results_of(pacs, uid)
+    (seg,) = results_of(shared_pacs, uid)
     assert f"Doubtful: {DOUBT}" in seg.ImageComments
     assert all(f"Doubtful: {DOUBT}" in s.SegmentDescription for s in seg.SegmentSequence)
     assert seg.SeriesDescription.startswith("Lung threshold, DOUBTFUL - ")
 
 
-def test_a_result_without_doubt_is_as_it_was(node, pacs):
+def test_a_result_without_doubt_is_as_it_was(node, shared_pacs):
     uid = sent(node, body_part="CHEST", one_lung=False)
     node.wait(lambda: "pacs has it" in node.why(uid))
     assert "doubtful" not in node.why(uid)
     assert row_of(node, uid)["doubts"] == []
-    (seg,) = results_of(pacs, uid)
+    (seg,) = results_of(shared_pacs, uid)
     assert "DOUBTFUL" not in seg.SeriesDescription
     assert "Doubtful" not in seg.ImageComments
 
 
-def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_once(node, pacs):
+def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_once(
+    node, shared_pacs
+):
     uid = sent(node, body_part="HEAD")
     node.wait(lambda: "HELD" in node.why(uid))
     passed = sent(node, body_part="HEAD", one_lung=False)
     node.wait(lambda: ALL in node.why(passed))
-    assert results_of(pacs, uid) == [], "every stage had its turn meanwhile"
+    assert results_of(shared_pacs, uid) == [], "every stage had its turn meanwhile"
     assert len(node.running.catalog.views.results(uid)) == 7, "it was made"
     assert f"HELD: the result of careful is doubtful: {DOUBT}" in node.why(uid)
     assert f"dicom-node release {uid}" in node.why(uid)
@@ -100,7 +98,7 @@ def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_o
     node.wait(lambda: ALL in node.why(uid))
     passed = sent(node, body_part="HEAD", one_lung=False)
     node.wait(lambda: ALL in node.why(passed))
-    assert len(results_of(pacs, uid)) == 7
+    assert len(results_of(shared_pacs, uid)) == 7
     assert len(node.running.catalog.views.steps(uid)) == 1, "it was not made again"
     assert "which is doubtful" in node.why(uid)
-    assert all("DOUBTFUL" in d.SeriesDescription for d in results_of(pacs, uid))
+    assert all("DOUBTFUL" in d.SeriesDescription for d in results_of(shared_pacs, uid))

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from dicom_node.cli.hold import hold, release
 from dicom_node.cli.why import why
-from dicom_node.testing.pacs import LocalPacs, send_series
+from dicom_node.testing.pacs import send_series
 from dicom_node.testing.series import Header, a_series
 
 FROM_PACS = {"called_ae": "DICOMNODE", "calling_ae": "TESTPACS"}
@@ -21,14 +21,8 @@ SEEDS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def pacs(tmp_path_factory):
-    with LocalPacs(tmp_path_factory.mktemp("pacs"), ae_title="TESTPACS") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def table(build, pacs):
-    return build.peer_table("pacs", "TESTPACS", pacs.port)
+def table(build, shared_pacs):
+    return build.peer_table("pacs", "TESTPACS", shared_pacs.port)
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +64,13 @@ def passes(node):
     arrives(node, sent(node, series()))
 
 
-def segs_of(pacs, uid):
-    return [d for d in pacs.datasets() if d.ReferencedSeriesSequence[0].SeriesInstanceUID == uid]
+def segs_of(shared_pacs, uid):
+    return [
+        d for d in shared_pacs.datasets() if d.ReferencedSeriesSequence[0].SeriesInstanceUID == uid
+    ]
 
 
-def test_a_series_held_before_it_is_complete_is_not_judged_until_released(node, pacs):
+def test_a_series_held_before_it_is_complete_is_not_judged_until_released(node, shared_pacs):
     uid = sent(node, series(), abort_after=6)  # aborted: it waits for quiet_s
     assert ask(hold, node, uid, "--reason", "wrong patient").return_value == 0
     passes(node)
@@ -87,24 +83,24 @@ def test_a_series_held_before_it_is_complete_is_not_judged_until_released(node, 
 
     assert ask(release, node, uid).stdout == "1 series released\n"
     arrives(node, uid)
-    assert len(segs_of(pacs, uid)) == 1
+    assert len(segs_of(shared_pacs, uid)) == 1
 
 
-def test_a_result_of_a_held_series_is_not_delivered(node, pacs):
+def test_a_result_of_a_held_series_is_not_delivered(node, shared_pacs):
     objects = series()
     uid = objects[0].SeriesInstanceUID
-    pacs.on_store = lambda _attempt: 0xA700
+    shared_pacs.on_store = lambda _attempt: 0xA700
     sent(node, objects)
     node.wait(lambda: "DEFERRED" in node.why(uid))
     ask(hold, node, uid)
-    pacs.on_store = lambda _attempt: 0
+    shared_pacs.on_store = lambda _attempt: 0
     passes(node)
 
-    assert segs_of(pacs, uid) == []
+    assert segs_of(shared_pacs, uid) == []
     assert state_of(node, uid) == "HELD"
     ask(release, node, uid)
     arrives(node, uid)
-    assert len(segs_of(pacs, uid)) == 1
+    assert len(segs_of(shared_pacs, uid)) == 1
 
 
 @contextmanager
@@ -118,7 +114,7 @@ def nobody_performs(node):
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_step_of_a_held_series_is_not_performed(node, pacs):
+def test_a_step_of_a_held_series_is_not_performed(node, shared_pacs):
     passes(node)  # there is a performer, and it has nothing to do
     uid = sent(node, series(), abort_after=6)
     with nobody_performs(node):
@@ -131,13 +127,13 @@ def test_a_step_of_a_held_series_is_not_performed(node, pacs):
     assert (step.state, step.attempt) == ("SCHEDULED", 0), "others were performed, and not this"
     assert state_of(node, uid) == "HELD"
     assert node.running.catalog.views.results(uid) == []
-    assert segs_of(pacs, uid) == []
+    assert segs_of(shared_pacs, uid) == []
     ask(release, node, uid)
     arrives(node, uid)
-    assert len(segs_of(pacs, uid)) == 1
+    assert len(segs_of(shared_pacs, uid)) == 1
 
 
-def test_instances_that_come_while_it_is_held_count_when_it_is_released(node, pacs):
+def test_instances_that_come_while_it_is_held_count_when_it_is_released(node, shared_pacs):
     objects = series(8)
     uid = sent(node, objects[:4], abort_after=4)
     ask(hold, node, uid)
@@ -147,17 +143,17 @@ def test_instances_that_come_while_it_is_held_count_when_it_is_released(node, pa
 
     ask(release, node, uid)
     arrives(node, uid)
-    (seg,) = segs_of(pacs, uid)
+    (seg,) = segs_of(shared_pacs, uid)
     assert len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 8
 
 
-def test_what_comes_after_a_release_makes_a_result_that_replaces_the_first(node, pacs):
+def test_what_comes_after_a_release_makes_a_result_that_replaces_the_first(node, shared_pacs):
     objects = series(8)
     uid = sent(node, objects[:6], abort_after=6)
     ask(release, node, uid)
     arrives(node, uid)
     sent(node, objects[6:])
-    node.wait(lambda: len(segs_of(pacs, uid)) == 2)
+    node.wait(lambda: len(segs_of(shared_pacs, uid)) == 2)
     node.wait(lambda: "which replaces 1 earlier one; pacs has it" in node.why(uid))
 
 
@@ -218,7 +214,9 @@ def test_the_reason_is_told_by_why_and_drives_no_terminal(node):
     assert "\nfake line" not in told
 
 
-def test_a_restart_forgets_neither_what_is_held_nor_what_was_released(tmp_path, build, pacs, table):
+def test_a_restart_forgets_neither_what_is_held_nor_what_was_released(
+    tmp_path, build, shared_pacs, table
+):
     path = build.write_node(tmp_path / "node", peers=table)
     with build.started(path) as node:
         uids = [sent(node, series(), abort_after=6) for _ in range(2)]

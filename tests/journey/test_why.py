@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from dicom_node.cli.hold import release
 from dicom_node.cli.why import why
-from dicom_node.testing.pacs import LocalPacs, send_series
+from dicom_node.testing.pacs import send_series
 from dicom_node.testing.phantom import chest_phantom
 from dicom_node.testing.series import Header, a_localizer, a_series, ct_series
 
@@ -21,14 +21,8 @@ SCREEN = 40  # lines
 
 
 @pytest.fixture(scope="module")
-def pacs(tmp_path_factory):
-    with LocalPacs(tmp_path_factory.mktemp("pacs"), ae_title="TESTPACS") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory, build, pacs):
-    peers = build.peer_table("pacs", "TESTPACS", pacs.port)
+def node(tmp_path_factory, build, shared_pacs):
+    peers = build.peer_table("pacs", "TESTPACS", shared_pacs.port)
     heads = build.route.replace('"lungs"', '"heads"').replace(
         "'Modality == \"CT\"'", '\'BodyPartExamined == "HEAD" and PatientID == "X"\''
     )
@@ -69,7 +63,7 @@ def plain(node, what):
     return json.loads(told(node, what, "--json"))
 
 
-def test_a_normal_story_fits_on_a_screen_and_every_number_leads_to_it(node, pacs):
+def test_a_normal_story_fits_on_a_screen_and_every_number_leads_to_it(node, shared_pacs):
     objects = series(extra={"AccessionNumber": "ACC-NORMAL", "PatientID": "P-NORMAL"})
     uid = sent(node, objects)
     arrives(node, uid)
@@ -81,7 +75,9 @@ def test_a_normal_story_fits_on_a_screen_and_every_number_leads_to_it(node, pacs
              "took", "was made", "pacs: SENT"]  # fmt: skip
     places = [text.index(part) for part in order]
     assert places == sorted(places), text
-    seg = next(d for d in pacs.datasets() if d.StudyInstanceUID == objects[0].StudyInstanceUID)
+    seg = next(
+        d for d in shared_pacs.datasets() if d.StudyInstanceUID == objects[0].StudyInstanceUID
+    )
     for number in (
         "ACC-NORMAL", "P-NORMAL", objects[0].StudyInstanceUID, objects[3].SOPInstanceUID,
         seg.SOPInstanceUID, seg.SeriesInstanceUID,
@@ -89,7 +85,7 @@ def test_a_normal_story_fits_on_a_screen_and_every_number_leads_to_it(node, pacs
         assert f"series {uid}" in told(node, number), number
 
 
-def test_an_instance_and_a_result_are_told_what_they_are(node, pacs):
+def test_an_instance_and_a_result_are_told_what_they_are(node, shared_pacs):
     volume, _ = chest_phantom(slices=6, size=64, spacing_mm=(22.0, 6.0, 6.0))
     header = Header(seed=next(SEEDS))
     localizer = a_localizer(volume, header=header)
@@ -141,7 +137,7 @@ def test_each_clause_that_failed_stands_there_with_the_value_seen_and_no_patient
     assert "PatientID is a value that is not shown" in text
 
 
-def test_what_came_twice_and_what_came_otherwise_are_told_apart(node, pacs):
+def test_what_came_twice_and_what_came_otherwise_are_told_apart(node, shared_pacs):
     objects = series()
     uid = sent(node, objects)
     arrives(node, uid)
@@ -208,13 +204,13 @@ def test_many_refused_for_one_reason_are_told_once_and_one_by_one_if_asked(node)
     assert sum(f"instance {r} from TESTPACS was refused" in full for r in refused) == 5
 
 
-def test_attempts_over_and_over_are_one_line_with_their_number_and_the_last(node, pacs):
+def test_attempts_over_and_over_are_one_line_with_their_number_and_the_last(node, shared_pacs):
     objects = series()
     uid = objects[0].SeriesInstanceUID
-    pacs.on_store = lambda attempt: 0xA700 if attempt.times < 4 else 0
+    shared_pacs.on_store = lambda attempt: 0xA700 if attempt.times < 4 else 0
     sent(node, objects)
     arrives(node, uid)
-    pacs.on_store = lambda _attempt: 0
+    shared_pacs.on_store = lambda _attempt: 0
     text = words(node, uid)
     assert "3 times from " in text
     assert ", last: pacs: DEFERRED with 0xA700" in text
@@ -258,8 +254,8 @@ def test_json_leaves_nothing_out(node):
     assert [line["at"] for line in story["lines"]] == sorted(line["at"] for line in story["lines"])
 
 
-def test_a_restart_in_the_middle_is_part_of_the_story(tmp_path, build, pacs):
-    peers = build.peer_table("pacs", "TESTPACS", pacs.port)
+def test_a_restart_in_the_middle_is_part_of_the_story(tmp_path, build, shared_pacs):
+    peers = build.peer_table("pacs", "TESTPACS", shared_pacs.port)
     path = build.write_node(tmp_path / "node", peers=peers)
     objects = series()
     with build.started(path) as node:
@@ -269,9 +265,9 @@ def test_a_restart_in_the_middle_is_part_of_the_story(tmp_path, build, pacs):
         assert "the node was started" in words(node, uid)
 
 
-def test_what_the_gate_let_pass_with_a_warning_is_in_the_verdict(tmp_path, build, pacs):
+def test_what_the_gate_let_pass_with_a_warning_is_in_the_verdict(tmp_path, build, shared_pacs):
     path = build.write_node(
-        tmp_path / "node", peers=build.peer_table("pacs", "TESTPACS", pacs.port)
+        tmp_path / "node", peers=build.peer_table("pacs", "TESTPACS", shared_pacs.port)
     )
     model = path.parent / "models" / "lung-threshold" / "model.toml"
     model.write_text(model.read_text() + '\n[policy]\nholes = "warn"\n')
