@@ -97,11 +97,7 @@ class House:
 
     def segs(self, series) -> list[pydicom.Dataset]:
         uid = series[0].SeriesInstanceUID
-        return [
-            d
-            for d in self.pacs.datasets()
-            if d.SOPClassUID == SEG and d.ReferencedSeriesSequence[0].SeriesInstanceUID == uid
-        ]
+        return self.pacs.made_from(uid, SEG)
 
     def still_works(self, seed: int) -> None:
         """It echoes, and a good series gets its one result."""

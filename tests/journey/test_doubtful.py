@@ -52,19 +52,13 @@ def row_of(node, uid):
     return next(row for row in (*told["attention"], *told["series"]) if row["series_uid"] == uid)
 
 
-def results_of(shared_pacs, uid):
-    return [
-        d for d in shared_pacs.datasets() if d.ReferencedSeriesSequence[0].SeriesInstanceUID == uid
-    ]
-
-
 def test_a_doubtful_result_is_delivered_and_says_so_wherever_it_is_read(node, shared_pacs):
     uid = sent(node, body_part="CHEST")
     node.wait(lambda: "pacs has it" in node.why(uid))
     assert f"made its result, which is doubtful ({DOUBT.rstrip('.')})" in node.why(uid)
     assert any(f"Doubtful: {DOUBT.rstrip('.')}" in line.text for line in node.story(uid).lines)
     assert f"Doubtful: {DOUBT}" in row_of(node, uid)["doubts"]
-    (seg,) = results_of(shared_pacs, uid)
+    (seg,) = shared_pacs.made_from(uid)
     assert f"Doubtful: {DOUBT}" in seg.ImageComments
     assert all(f"Doubtful: {DOUBT}" in s.SegmentDescription for s in seg.SegmentSequence)
     assert seg.SeriesDescription.startswith("Lung threshold, DOUBTFUL - ")
@@ -75,7 +69,7 @@ def test_a_result_without_doubt_is_as_it_was(node, shared_pacs):
     node.wait(lambda: "pacs has it" in node.why(uid))
     assert "doubtful" not in node.why(uid)
     assert row_of(node, uid)["doubts"] == []
-    (seg,) = results_of(shared_pacs, uid)
+    (seg,) = shared_pacs.made_from(uid)
     assert "DOUBTFUL" not in seg.SeriesDescription
     assert "Doubtful" not in seg.ImageComments
 
@@ -87,7 +81,7 @@ def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_o
     node.wait(lambda: "HELD" in node.why(uid))
     passed = sent(node, body_part="HEAD", one_lung=False)
     node.wait(lambda: ALL in node.why(passed))
-    assert results_of(shared_pacs, uid) == [], "every stage had its turn meanwhile"
+    assert shared_pacs.made_from(uid) == [], "every stage had its turn meanwhile"
     assert len(node.running.catalog.views.results(uid)) == 7, "it was made"
     assert f"HELD: the result of careful is doubtful: {DOUBT}" in node.why(uid)
     assert f"dicom-node release {uid}" in node.why(uid)
@@ -98,7 +92,7 @@ def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_o
     node.wait(lambda: ALL in node.why(uid))
     passed = sent(node, body_part="HEAD", one_lung=False)
     node.wait(lambda: ALL in node.why(passed))
-    assert len(results_of(shared_pacs, uid)) == 7
+    assert len(shared_pacs.made_from(uid)) == 7
     assert len(node.running.catalog.views.steps(uid)) == 1, "it was not made again"
     assert "which is doubtful" in node.why(uid)
-    assert all("DOUBTFUL" in d.SeriesDescription for d in results_of(shared_pacs, uid))
+    assert all("DOUBTFUL" in d.SeriesDescription for d in shared_pacs.made_from(uid))

@@ -64,12 +64,6 @@ def passes(node):
     arrives(node, sent(node, series()))
 
 
-def segs_of(shared_pacs, uid):
-    return [
-        d for d in shared_pacs.datasets() if d.ReferencedSeriesSequence[0].SeriesInstanceUID == uid
-    ]
-
-
 def test_a_series_held_before_it_is_complete_is_not_judged_until_released(node, shared_pacs):
     uid = sent(node, series(), abort_after=6)  # aborted: it waits for quiet_s
     assert ask(hold, node, uid, "--reason", "wrong patient").return_value == 0
@@ -83,7 +77,7 @@ def test_a_series_held_before_it_is_complete_is_not_judged_until_released(node, 
 
     assert ask(release, node, uid).stdout == "1 series released\n"
     arrives(node, uid)
-    assert len(segs_of(shared_pacs, uid)) == 1
+    assert len(shared_pacs.made_from(uid)) == 1
 
 
 def test_a_result_of_a_held_series_is_not_delivered(node, shared_pacs):
@@ -96,11 +90,11 @@ def test_a_result_of_a_held_series_is_not_delivered(node, shared_pacs):
     shared_pacs.on_store = lambda _attempt: 0
     passes(node)
 
-    assert segs_of(shared_pacs, uid) == []
+    assert shared_pacs.made_from(uid) == []
     assert state_of(node, uid) == "HELD"
     ask(release, node, uid)
     arrives(node, uid)
-    assert len(segs_of(shared_pacs, uid)) == 1
+    assert len(shared_pacs.made_from(uid)) == 1
 
 
 @contextmanager
@@ -127,10 +121,10 @@ def test_a_step_of_a_held_series_is_not_performed(node, shared_pacs):
     assert (step.state, step.attempt) == ("SCHEDULED", 0), "others were performed, and not this"
     assert state_of(node, uid) == "HELD"
     assert node.running.catalog.views.results(uid) == []
-    assert segs_of(shared_pacs, uid) == []
+    assert shared_pacs.made_from(uid) == []
     ask(release, node, uid)
     arrives(node, uid)
-    assert len(segs_of(shared_pacs, uid)) == 1
+    assert len(shared_pacs.made_from(uid)) == 1
 
 
 def test_instances_that_come_while_it_is_held_count_when_it_is_released(node, shared_pacs):
@@ -143,7 +137,7 @@ def test_instances_that_come_while_it_is_held_count_when_it_is_released(node, sh
 
     ask(release, node, uid)
     arrives(node, uid)
-    (seg,) = segs_of(shared_pacs, uid)
+    (seg,) = shared_pacs.made_from(uid)
     assert len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 8
 
 
@@ -153,7 +147,7 @@ def test_what_comes_after_a_release_makes_a_result_that_replaces_the_first(node,
     ask(release, node, uid)
     arrives(node, uid)
     sent(node, objects[6:])
-    node.wait(lambda: len(segs_of(shared_pacs, uid)) == 2)
+    node.wait(lambda: len(shared_pacs.made_from(uid)) == 2)
     node.wait(lambda: "which replaces 1 earlier one; pacs has it" in node.why(uid))
 
 

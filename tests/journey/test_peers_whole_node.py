@@ -55,11 +55,7 @@ class Hospital:
     def of(self, series):
         """The segmentations in our PACS that were made from a series."""
         uid = series[0].SeriesInstanceUID
-        return [
-            d
-            for d in self.pacs.datasets()
-            if d.SOPClassUID == SEG and d.ReferencedSeriesSequence[0].SeriesInstanceUID == uid
-        ]
+        return self.pacs.made_from(uid, SEG)
 
     def ends_well(self, series, peer="pacs") -> pydicom.Dataset:
         """Wait until the peer has the one result of the series, and read it from the spool."""

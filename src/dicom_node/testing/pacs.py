@@ -210,6 +210,11 @@ class LocalPacs:
         """What it holds, read whole."""
         return [pydicom.dcmread(path) for path in self.instances()]
 
+    def made_from(self, series_uid: str, sop_class_uid: str = "") -> list[Dataset]:
+        """What was made from a Series: of what it holds, or of the objects of one class."""
+        wanted = [d for d in self.datasets() if sop_class_uid in ("", d.SOPClassUID)]
+        return [d for d in wanted if d.ReferencedSeriesSequence[0].SeriesInstanceUID == series_uid]
+
     def path_of(self, sop_instance_uid: str) -> Path:
         """Where an instance is, or would be."""
         return self.folder / f"{sop_instance_uid}.dcm"
