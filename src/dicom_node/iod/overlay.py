@@ -50,7 +50,7 @@ def drawn(
         inside = labels == number
         ink = np.array(colour, np.uint16)
         picture[inside] = (picture[inside].astype(np.uint16) + ink) // 2
-        picture[inside & ~_inner(inside)] = ink
+        picture[inside & ~inner(inside)] = ink
     return picture
 
 
@@ -64,10 +64,11 @@ def _reduced(grey: NDArray[np.uint8], down: int) -> NDArray[np.uint8]:
     return (sums // (down * down)).astype(np.uint8)
 
 
-def _inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def inner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels whose four neighbours are all in the mask, too; [row, column]."""
     padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.asarray(inner & mask)
+    beside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.asarray(beside & mask)
 
 
 def letters(direction: Sequence[float]) -> str:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.domain.tool import Segment
 from dicom_node.domain.volume import Volume, canonical
+from dicom_node.iod.overlay import inner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,14 +111,8 @@ def _tile(
         inside = marked == number
         ink = np.array(colour, np.float32)
         tinted[inside] = tinted[inside] * (1 - _SHARE) + ink * _SHARE
-        tinted[inside & ~_eroded(inside)] = ink
+        tinted[inside & ~inner(inside)] = ink
     return Image.fromarray(tinted.astype(np.uint8))
-
-
-def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.asarray(inner & mask)
 
 
 def _mark(
