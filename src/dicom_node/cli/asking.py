@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 import click
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dicom_node.cli.common import find_peer
 from dicom_node.config.load import Config, load
@@ -97,11 +95,3 @@ def cell(text: object, width: int) -> str:
     if cell_len(plain) > width:
         plain = set_cell_size(plain, width - 1).rstrip() + "…"
     return set_cell_size(plain, width)
-
-
-def bar(to: Console) -> Progress:
-    """A bar on a terminal, nothing elsewhere."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=to, transient=True, disable=not to.is_terminal,
-    )  # fmt: skip

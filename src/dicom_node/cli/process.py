@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dicom_node.cli.bars import bar
 from dicom_node.cli.common import (
     EXIT_FAILED,
     complain,
@@ -64,19 +64,19 @@ def process(folder: Path, out: Path, tool_id: str, config_path: Path | None, as_
     found, unused = find_series(folder)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    with _bar(progress_console()) as bar:
-        task = bar.add_task("slices", total=None)
+    with bar(progress_console()) as shown:
+        task = shown.add_task("slices", total=None)
         for answer in answers(
             found,
             tool,
             judges(manifests)[tool_id],
             seg_settings(config),
             threads=threads,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
         ):
             rows.append(_written(answer, out))
             if not as_json:
-                _print(rows[-1], bar.console if console().is_terminal else console())
+                _print(rows[-1], shown.console if console().is_terminal else console())
     if as_json:
         print_json({"series": rows, "unused": {str(p): why for p, why in unused.items()}})
     elif unused:
@@ -87,13 +87,6 @@ def process(folder: Path, out: Path, tool_id: str, config_path: Path | None, as_
     if not rows and not as_json:
         complain(f"there is no DICOM series in {folder}")
     return 0 if any(row["files"] for row in rows) else EXIT_FAILED
-
-
-def _bar(to: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=to, transient=True, disable=not to.is_terminal,
-    )  # fmt: skip
 
 
 def _written(answer: Answer, out: Path) -> dict[str, Any]:

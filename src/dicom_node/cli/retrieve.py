@@ -14,7 +14,6 @@ import click
 from dicom_node.cli import listing
 from dicom_node.cli.asking import (
     a_uid,
-    bar,
     counted,
     peer_argument,
     peer_offering,
@@ -22,6 +21,7 @@ from dicom_node.cli.asking import (
     timeout_option,
     timeouts,
 )
+from dicom_node.cli.bars import bar
 from dicom_node.cli.common import (
     EXIT_FAILED,
     complain,

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from dicom_node.cli.asking import (
-    bar,
     counted,
     peer_argument,
     peer_offering,
@@ -19,6 +18,7 @@ from dicom_node.cli.asking import (
     timeout_option,
     timeouts,
 )
+from dicom_node.cli.bars import bar
 from dicom_node.cli.common import (
     EXIT_FAILED,
     complain,
