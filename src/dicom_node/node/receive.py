@@ -17,7 +17,7 @@ from dicom_node.dimse.contract import (
     StoreAnswer,
     StoreRequest,
 )
-from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED
+from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogError, NotDicom, SpoolError
@@ -33,7 +33,6 @@ CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110  # PS3.7 §C.5
 DUPLICATE = 0x0111  # of the UID, not of the content: the sender is to know
 NOT_AUTHORISED = 0x0124
-CONGESTION = Rejection(result=2, source=3, reason=1)  # PS3.8 Table 9-21: come again later
 
 _NOT_RECORDED = "the catalog could not record it"
 _REJECTION_AGAIN_S = 3600.0
@@ -121,7 +120,7 @@ class StorageReceiver:
                 request, "no [[peer]] in the configuration has this AE title at this address", 3
             )
         if request.proposes_storage and self._admission.closed():
-            return self._reject(request, "the node takes in nothing for now", CONGESTION)
+            return self._reject(request, "the node takes in nothing for now", TEMPORARY_CONGESTION)
         who = (peer.name, "") if peer is not None else ("", request.address)
         with self._lock:
             if sum(known.who == who for known in self._open.values()) < self._admission.peer_max:
