@@ -9,17 +9,11 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import TaskID
 
 from dicom_node.catalog.integrity import is_absent
 from dicom_node.cli.asking import counted
+from dicom_node.cli.bars import bar
 from dicom_node.cli.common import (
     EXIT_FAILED,
     config_option,
@@ -225,11 +219,7 @@ def _of_spool(done: Rebuilt, wish: Wish, config: Config) -> Iterator[str]:
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each thing that is counted; nothing where there is no terminal."""
-    to = progress_console()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=to, transient=True, disable=not to.is_terminal,
-    ) as bars:  # fmt: skip
+    with bar(progress_console()) as bars:
         tasks: dict[str, TaskID] = {}
 
         def progress(what: str, done: int, total: int) -> None:
