@@ -15,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 from dicom_node.domain.volume import Volume
 from dicom_node.tools.body import BODY_HU, bodies_of, coarse_steps
 from dicom_node.tools.lungs import LEFT, RIGHT
+from dicom_node.tools.sheet import pieces_of_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -251,11 +252,7 @@ def _tissue(coarse: _Coarse) -> tuple[float, float]:
 
 def _bare_cm2(coarse: _Coarse) -> float:
     """Lung in the air that reaches the border of its slice, in the worst slice."""
-    slices, rows, columns = coarse.hu.shape
-    air = np.zeros((slices, rows + 1, columns), np.uint8)  # a row of zeros parts the slices
-    air[:, :rows] = coarse.hu <= BODY_HU
-    flat = sitk.GetImageFromArray(air.reshape(-1, columns))
-    numbers = sitk.GetArrayFromImage(sitk.ConnectedComponent(flat)).reshape(air.shape)[:, :rows]
+    numbers = pieces_of_slices(np.less_equal(coarse.hu, BODY_HU))
     outside = np.zeros(int(numbers.max()) + 1, bool)
     for edge in (numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]):
         outside[np.unique(edge)] = True
