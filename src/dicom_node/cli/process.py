@@ -24,10 +24,11 @@ from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.tool import ImageProcessingTool
 from dicom_node.iod.picture import contact_sheet
 from dicom_node.node.applicability import judges
-from dicom_node.node.devices import cores
+from dicom_node.node.devices import alone, cores
 from dicom_node.node.layout import seg_settings
 from dicom_node.node.offline import Answer, answers, find_series
-from dicom_node.tools.registry import build_tool, load_models
+from dicom_node.node.toolbox import load_tool
+from dicom_node.tools.registry import load_models
 
 
 @click.command()
@@ -50,16 +51,11 @@ def process(folder: Path, out: Path, tool_id: str, config_path: Path | None, as_
             [f"there is no model {tool_id!r}: known are {', '.join(manifests)}"], "--tool"
         )
 
-    threads = config.engine.threads or cores()
+    place = alone(config.engine.device)
 
     @cache
     def tool() -> ImageProcessingTool:
-        return build_tool(
-            manifests[tool_id],
-            device=config.engine.device,
-            threads=threads,
-            runtime=config.engine.runtime,
-        )
+        return load_tool(manifests[tool_id], config, place)
 
     found, unused = find_series(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -71,7 +67,7 @@ def process(folder: Path, out: Path, tool_id: str, config_path: Path | None, as_
             tool,
             judges(manifests)[tool_id],
             seg_settings(config),
-            threads=threads,
+            threads=place.threads(config.engine.threads, cores()),
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         ):
             rows.append(_written(answer, out))

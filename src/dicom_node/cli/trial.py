@@ -10,10 +10,11 @@ from dicom_node.cli.examine import Finding, failed, well
 from dicom_node.config.load import Config
 from dicom_node.domain.errors import NodeError, ToolError
 from dicom_node.domain.tool import ImageProcessingTool, ToolContext
-from dicom_node.node.devices import cores
+from dicom_node.node.devices import alone
+from dicom_node.node.toolbox import load_tool
 from dicom_node.testing.phantom import chest_phantom
 from dicom_node.tools.manifest import FILE_NAME, read_manifest
-from dicom_node.tools.registry import ModelManifest, build_tool, check_model
+from dicom_node.tools.registry import ModelManifest, check_model
 
 MIN_RIGHT = 0.5  # of the lung pixels of the test slice; the shipped network finds 95 %
 
@@ -53,13 +54,7 @@ def dry_run(config: Config, manifest: ModelManifest) -> Finding:
     """Build the tool of a model, and try it."""
     began = time.perf_counter()
     try:
-        threads = config.engine.threads or cores()
-        tool = build_tool(
-            manifest,
-            device=config.engine.device,
-            threads=threads,
-            runtime=config.engine.runtime,
-        )
+        tool = load_tool(manifest, config, alone(config.engine.device))
         return tried(tool, manifest.id, time.perf_counter() - began)
     except _TOOL_ERRORS as error:
         return failed("tool", f"{manifest.id}: {error}", "check engine.device and the model")

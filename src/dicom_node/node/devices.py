@@ -45,6 +45,11 @@ class Place:
         return 0.0 if self.is_mine(series_uid) else LEFT_S
 
 
+def alone(device: str) -> Place:
+    """The only performer there is, such as a command that runs models itself."""
+    return Place(number=0, devices=(device,))
+
+
 def places(device: str, each: int) -> tuple[str, ...]:
     """The device of every performer: `each` of them on each device that `device` stands for.
 

@@ -44,10 +44,9 @@ from dicom_node.node.pulse import Pulse
 from dicom_node.node.router import Router
 from dicom_node.node.supersede import Superseder
 from dicom_node.node.supervise import COLD
-from dicom_node.node.toolbox import BuildTool, Toolbox
+from dicom_node.node.toolbox import BuildTool, Toolbox, load_tool
 from dicom_node.spool.store import Spool
 from dicom_node.tools.manifest import ModelManifest, read_manifest
-from dicom_node.tools.registry import build_tool
 
 _log = logging.getLogger("dicom_node")
 _NICE = 5
@@ -55,18 +54,12 @@ _NICE = 5
 
 def builder(config: Config, place: Place) -> BuildTool:
     """Loads the models of the configuration, in their place; one that is bad spoils no other."""
-    threads = place.threads(config.engine.threads, cores())
 
     def build(tool_id: str) -> ImageProcessingTool:
         folder = config.models_dir / tool_id
         if not folder.is_dir():
             raise ToolError(f"there is no model {tool_id} in {config.models_dir}")
-        return build_tool(
-            read_manifest(folder),
-            device=place.device,
-            threads=threads,
-            runtime=config.engine.runtime,
-        )
+        return load_tool(read_manifest(folder), config, place)
 
     return build
 

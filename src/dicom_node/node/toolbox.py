@@ -1,15 +1,29 @@
-"""The models of a performer, each loaded once."""
+"""The models of a performer: how one is loaded, and that it is loaded once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dicom_node.config.load import Config
 from dicom_node.domain.errors import ToolError, ToolUnavailable
 from dicom_node.domain.tool import ImageProcessingTool
+from dicom_node.node.devices import Place, cores
+from dicom_node.tools.manifest import ModelManifest
+from dicom_node.tools.registry import build_tool
 
 BuildTool = Callable[[str], ImageProcessingTool]
 """Loads a tool by id. Raises ToolError."""
+
+
+def load_tool(manifest: ModelManifest, config: Config, place: Place) -> ImageProcessingTool:
+    """The tool of a model, where and with what the configuration wants it run. Raises ToolError."""
+    return build_tool(
+        manifest,
+        device=place.device,
+        threads=place.threads(config.engine.threads, cores()),
+        runtime=config.engine.runtime,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
