@@ -266,8 +266,3 @@ class Keeping:
     def waiting_steps(self) -> int:
         """How many steps wait for a performer."""
         return int(self._rows("SELECT count(*) AS n FROM step WHERE state = 'SCHEDULED'")[0]["n"])
-
-    def unconfirmed(self) -> int:
-        """How many deliveries stayed without the proof that was to be had."""
-        rows = self._rows("SELECT count(*) AS n FROM delivery WHERE state = 'UNCONFIRMED'")
-        return int(rows[0]["n"])

@@ -66,7 +66,6 @@ MEANINGS: dict[int, tuple[str, str]] = {
 }
 
 # Rejections (PS3.8 Table 9-21): result 1 permanent, 2 transient
-NO_REASON = Rejection(result=1, source=1, reason=1)
 APPLICATION_CONTEXT_NOT_SUPPORTED = Rejection(result=1, source=1, reason=2)
 CALLING_AE_UNKNOWN = Rejection(result=1, source=1, reason=3)
 CALLED_AE_UNKNOWN = Rejection(result=1, source=1, reason=7)
@@ -98,7 +97,6 @@ BY_US = Abort(source=0, reason=0)
 NO_REASON_GIVEN = Abort(source=2, reason=0)
 UNRECOGNISED_PDU = Abort(source=2, reason=1)
 UNEXPECTED_PDU = Abort(source=2, reason=2)
-UNRECOGNISED_PARAMETER = Abort(source=2, reason=4)
 UNEXPECTED_PARAMETER = Abort(source=2, reason=5)
 INVALID_PARAMETER = Abort(source=2, reason=6)
 
