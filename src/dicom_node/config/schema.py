@@ -182,8 +182,8 @@ class Engine(Section):
         default=1024,
         ge=0,
         le=65536,
-        description="Memory for Series that a model works on while they still arrive. 0: models "
-        "begin when a Series is complete.",
+        description="Memory of each performer for Series that a model works on while they still "
+        "arrive. 0: models begin when a Series is complete.",
     )
     step_limit_s: Seconds = Field(
         default=1800.0, description="A tool that takes longer on one Series counts as failed."

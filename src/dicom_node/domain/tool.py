@@ -153,6 +153,6 @@ class WorksAhead(Protocol):
         change when this has returned. Called again and again, so what is in the memory need not be
         done again. What `process` gives must be the same, to the bit, with and without that memory:
         `volume.slice_keys` tell which slice is which, and slices may still come between any two.
-        Returns when there is nothing to do, or when `context.stop()`, asked between slices, says
-        so.
+        Returns when there is nothing to do, or when `context.stop()`, asked after every few slices,
+        says so.
         """

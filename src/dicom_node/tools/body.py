@@ -1,4 +1,4 @@
-"""Where the patient is in the matrix: one box for a whole Series."""
+"""Where the patient is in the matrix: the body in each slice, and the box around it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class Box:
 
 
 def body_box(voxels_zyx: NDArray[np.generic], spacing_yx_mm: tuple[float, float]) -> Box:
-    """The square that holds the body in nearly every slice, without the table where that is easy.
+    """The square that holds the body in nearly all of these slices, and no table if that is easy.
 
-    voxels_zyx: HU in canonical axes. One box a Series: neighbouring slices are shown alike.
+    voxels_zyx: HU in canonical axes. A network is shown each slice in the box of that slice alone,
+    whatever else there is of the Series.
     """
     steps = coarse_steps(spacing_yx_mm)
     chosen = np.unique(np.linspace(0, len(voxels_zyx) - 1, _SLICES).round().astype(int))
