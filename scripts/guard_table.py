@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="at most 40 slices of a series")
     parser.add_argument("--whole", action="store_true", help="nothing is damaged")
     given = parser.parse_args()
-    tool = build_tool(load_models(given.models)[MODEL], device="auto")
+    tool = build_tool(load_models(given.models)[MODEL], device="auto", runtime="auto")
     began = time.perf_counter()
     whole: dict[str, Said] = {}
     damaged: dict[str, dict[str, Said]] = {}

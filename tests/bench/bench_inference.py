@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -245,6 +247,7 @@ def machine() -> dict[str, Any]:
         "processor": names[0] if names else "unknown",
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "",
         "torch": torch.__version__,
+        "openvino": version("openvino") if find_spec("openvino") else "",
     }
 
 

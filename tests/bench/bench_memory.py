@@ -63,7 +63,7 @@ def peak_mib() -> float:
 
 def child(folder: Path, model: Path, *, ahead: bool) -> None:
     """Does the work, and prints one line of JSON."""
-    tool = build_tool(read_manifest(model), device="cpu")
+    tool = build_tool(read_manifest(model), device="cpu", runtime="auto")
     peaks = {"model": peak_mib()}
     (series,), _ = find_series(folder)
     planes = {s.sha256: read_plane(s.path) for s in series.sources} if ahead else {}

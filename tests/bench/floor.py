@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its name everywhere)
 from torch import Tensor, nn
+
+from dicom_node.tools.openvino_network import the_library
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -69,6 +73,30 @@ def peak_gflops(device: str, precision: str, *, channels: int = 256, side: int =
         return max(operations / fastest_s(one, device) / 1e9 for operations, one in work)
 
 
+def peak_of_eight_bits(*, channels: int = 256, side: int = 64, layers: int = 8) -> float:
+    """Of convolutions (3 x 3) in eight bits, one after the other, through OpenVINO; GFLOP/s."""
+    openvino = the_library()
+    op = openvino.opset13
+    kernel = np.random.default_rng(1).normal(size=(channels, channels, 3, 3)).astype(np.float32)
+
+    def in_steps(x: object, low: float, high: float, steps: int) -> object:
+        ends = [op.constant(np.float32(end)) for end in (low, high)]
+        return op.fake_quantize(x, *ends, *ends, steps)
+
+    shown = op.parameter([1, channels, side, side], np.float32)
+    x = in_steps(shown, 0.0, 1.0, 256)
+    for _ in range(layers):
+        weights = in_steps(op.constant(kernel), -4.0, 4.0, 255)
+        x = op.relu(op.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+        x = in_steps(x, 0.0, 100.0, 256)
+    model = openvino.Model([op.result(x)], [shown])
+    hint = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(model, "CPU", hint).create_infer_request()
+    data = np.random.default_rng(2).random((1, channels, side, side), np.float32)
+    operations = 2.0 * layers * side * side * channels * channels * 9
+    return operations / fastest_s(lambda: request.infer({0: data})) / 1e9
+
+
 def fastest_s(work: Callable[[], object], device: str = "cpu", times: int = 8) -> float:
     """The shortest of some runs, after two that are not counted."""
     took = []
@@ -114,4 +142,6 @@ def floor_of(device: str, files: Sequence[Path], scratch: Path, **sizes: int) ->
     gflops = {name: peak_gflops(device, name, **sizes) for name in ("fp32", "bf16")}
     if device != "cpu":
         gflops["fp16"] = peak_gflops(device, "fp16", **sizes)
+    elif find_spec("openvino"):
+        gflops["int8"] = peak_of_eight_bits(**sizes)
     return Floor(gflops=gflops, read_gb_s=read_gb_s(files), write_gb_s=write_gb_s(scratch))

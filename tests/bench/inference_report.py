@@ -15,7 +15,7 @@ STEPS = {
     "read": "read headers, hash",
     "load": "make and load the network",
     "decode": "decode to a volume, gate",
-    "prepare": "slices to the network's grid and back",
+    "prepare": "slices to the network's grid and back (here: with the network)",
     "network": "network",
     "clean-up": "clean-up in three dimensions (the notebook: of one slice)",
     "measure": "axes, volumes",
@@ -36,7 +36,8 @@ def report(given: Row) -> str:
     gpu = about["gpu"] or "no GPU"
     lines = [
         f"{about['date']}; {about['cores']} cores ({about['processor']}), {gpu}, "
-        f"torch {about['torch']}.",
+        f"torch {about['torch']}"
+        + (f", OpenVINO {about['openvino']}." if about["openvino"] else "."),
     ]
     for row in given["rows"]:
         lines += ["", *_title(row), "", *_offline(row), "", *_over_dimse(row), "", *_floor(row)]

@@ -15,7 +15,6 @@ from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node import offline
 from dicom_node.node.applicability import judges
 from dicom_node.tools import guard, lung_tool, lungs
-from dicom_node.tools.engine import Placed
 from dicom_node.tools.manifest import read_manifest
 from dicom_node.tools.predictor import Predictor
 from dicom_node.tools.registry import build_tool
@@ -26,11 +25,11 @@ INNER: Steps = {
     "clean-up": [(lungs, "cleaned")],
     "measure": [(lungs, "measured"), (lungs, "remarks"), (lung_tool, "canonical")],
     "guard": [(guard, "doubts")],
+    "network": [(Predictor, "found")],
 }
-"""Functions that belong to a step; what is left of the tool's time is the slices' way to the
-network and back."""
-NETWORK = {"cpu": (Placed, "logits"), "cuda": (Predictor, "found")}
-"""On a GPU the one batch is prepared while it works on the other: they are not told apart."""
+"""Functions that belong to a step. Some slices are prepared while the network works on others: the
+two are not told apart. What is left of the tool's time is *prepare*."""
+PRECISIONS = {"fp32", "bf16", "fp16", "int8"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +49,20 @@ class Offline:
         self._out, self._threads = out, threads
         self._judge = judges({manifest.id: manifest})[manifest.id]
         began = time.perf_counter()
-        self._tool = build_tool(manifest, device=device, threads=threads)
+        self._tool = build_tool(manifest, device=device, threads=threads, runtime="auto")
         self.load_s = time.perf_counter() - began
-        self._steps = {**INNER, "network": [NETWORK[device.partition(":")[0]]]}
 
     @property
     def precision(self) -> str:
         """Of the network's arithmetic."""
-        return self._tool.version_id().rpartition(".")[2].split("-")[1]
+        (known,) = PRECISIONS & set(self._tool.version_id().rpartition(".")[2].split("-"))
+        return known
 
     def run(self, folder: Path) -> Made:
         """The one series of a folder, from its files to the file of its SEG."""
         inner: Counter[str] = Counter()
         began = time.perf_counter()
-        with watched(self._steps, inner):
+        with watched(INNER, inner):
             found, _ = offline.find_series(folder)
             read = time.perf_counter()
             (answer,) = offline.answers(
@@ -82,7 +81,7 @@ class Offline:
             "read": read - began,
             "decode": known["decode"],
             "prepare": known["infer"] - sum(inner.values()),
-            **{step: inner[step] for step in self._steps},
+            **{step: inner[step] for step in INNER},
             "encode": known["encode"],
             "save": ended - saved,
         }
