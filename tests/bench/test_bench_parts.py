@@ -153,8 +153,12 @@ def test_the_floor_is_operations_and_bytes_over_their_peaks():
 
 def test_the_report_says_so_where_masks_differ():
     machine = {
-        **{"date": "2026-01-01", "cores": 2, "processor": "P", "gpu": ""},
-        **{"torch": "2", "openvino": "2026.4"},
+        "date": "2026-01-01",
+        "cores": 2,
+        "processor": "P",
+        "gpu": "",
+        "torch": "2",
+        "openvino": "2026.4",
     }
     row = a_row()
     assert "differ" not in report({"machine": machine, "rows": [row]})
