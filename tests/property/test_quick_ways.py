@@ -71,8 +71,11 @@ class PlainCleanUp:
 
     def __init__(self, labels, volume, limits):
         self.ml, self.limits = volume.voxel_ml_of_slices, limits
-        self.cm2 = volume.spacing_zyx_mm[1] * volume.spacing_zyx_mm[2] / 100
+        self.spacing = volume.spacing_zyx_mm
+        self.cm2 = self.spacing[1] * self.spacing[2] / 100
         self.pieces = {side: self.pieces_of(labels == side) for side in (RIGHT, LEFT)}
+        if self.joined_up(labels := labels.copy()):
+            self.pieces = {side: self.pieces_of(labels == side) for side in (RIGHT, LEFT)}
 
     def pieces_of(self, mask):
         numbers = sitk.GetArrayFromImage(sitk.ConnectedComponent(image(mask)))
@@ -81,15 +84,48 @@ class PlainCleanUp:
     def ml_of(self, mask):
         return np.count_nonzero(mask, axis=(1, 2)) @ self.ml
 
+    def joined_up(self, labels):
+        largest = {s: max(p, key=np.count_nonzero) for s, p in self.pieces.items() if p}
+        most = {s: self.ml_of(largest[s]) if s in largest else 0.0 for s in self.pieces}
+        side, other = sorted(most, key=most.get)
+        if not most[side] or most[side] > self.limits.part * most[other]:
+            return False
+        pieces, whole = self.pieces[side], labels == other
+        wide = [
+            self.touching(p, whole) > self.limits.joined * self.ml_of(p) ** (2 / 3) for p in pieces
+        ]
+        if not any(w and p is largest[side] for w, p in zip(wide, pieces, strict=True)):
+            return False
+        for piece, joined in zip(pieces, wide, strict=True):
+            if joined:
+                labels[piece] = other
+        return True
+
+    def touching(self, a, b):
+        """cm² that two masks share, looked at in every so many rows."""
+        rows = max(1, round(4 / self.spacing[1]))
+        cm2 = 0.0
+        for axis in range(3):
+            face = rows * np.prod(self.spacing) / self.spacing[axis] / 100
+            ahead = [slice(None), slice(None), slice(None)]
+            behind = list(ahead)
+            ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+            for one, two in ((a, b), (b, a)):
+                shared = one[tuple(behind)] & two[tuple(ahead)]
+                cm2 += face * np.count_nonzero(shared[:, ::rows])
+        return cm2
+
     def run(self, out):
         largest = {s: max(p, key=np.count_nonzero) for s, p in self.pieces.items() if p}
         centre = {s: np.nonzero(mask)[2].mean() for s, mask in largest.items()}
-        middle = None
-        if len(largest) == 2:
-            middle = sum(centre.values()) / 2
-            if centre[RIGHT] > middle:
+        middle = sum(centre.values()) / 2 if len(largest) == 2 else None
+        if len(largest) == 2 and centre[RIGHT] > centre[LEFT]:
+            small, large = sorted(self.ml_of(mask) for mask in largest.values())
+            if small >= self.limits.whole_ml and small >= self.limits.alike * large:
                 self.pieces = {RIGHT: self.pieces[LEFT], LEFT: self.pieces[RIGHT]}
                 largest = {RIGHT: largest[LEFT], LEFT: largest[RIGHT]}
+            else:
+                middle = None
         kept = {
             side: [p for p in pieces if p is largest[side] or self.ml_of(p) >= self.limits.piece_ml]
             for side, pieces in self.pieces.items()
@@ -130,12 +166,24 @@ def grown(mask):
     return out[1:-1, 1:-1, 1:-1]
 
 
+LIMITS = st.builds(
+    CleanUp,
+    hole_cm2=st.floats(0.05, 2.0),
+    piece_ml=st.floats(0.01, 1.5),
+    lung_ml=st.floats(0.0, 2.0),
+    whole_ml=st.sampled_from((0.0131, 0.213, 1.17)),  # no ratios of whole numbers: they may be met
+    alike=st.sampled_from((0.217, 0.613)),
+    joined=st.sampled_from((0.713, 1.37, 2.91)),
+    part=st.sampled_from((0.317, 0.517, 0.971)),
+)
+
+
 @settings(max_examples=150)
 @given(
     blobs(classes=3, shapes=st.tuples(st.integers(1, 7), st.integers(2, 16), st.integers(2, 16))),
-    st.floats(0.05, 2.0), st.floats(0.01, 1.5), st.floats(0.0, 2.0), st.booleans(),
+    LIMITS, st.booleans(),
 )  # fmt: skip
-def test_the_clean_up_is_that_of_its_plain_version(labels, hole_cm2, piece_ml, lung_ml, uneven):
+def test_the_clean_up_is_that_of_its_plain_version(labels, limits, uneven):
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = 3.0, 2.0, 2.5, 1.0
     heights = tuple(2.0 * z * (z + 1) / 2 for z in range(len(labels))) if uneven else ()
@@ -143,6 +191,32 @@ def test_the_clean_up_is_that_of_its_plain_version(labels, hole_cm2, piece_ml, l
         voxels_zyx=np.zeros(labels.shape, np.int16), affine_lps_mm=affine,
         heights_mm=heights if len(labels) > 1 else (),
     )  # fmt: skip
-    limits = CleanUp(hole_cm2=hole_cm2, piece_ml=piece_ml, lung_ml=lung_ml)
     plain = PlainCleanUp(labels, volume, limits).run(np.zeros_like(labels))
     assert np.array_equal(cleaned(labels, volume, limits), plain)
+
+
+@st.composite
+def one_lung(draw):
+    """A lung of 150 ml and more anywhere in the matrix; a box in it that has the other name."""
+    at = [draw(st.integers(0, 8)) for _ in range(3)]
+    size = [draw(st.integers(16, 24)) for _ in range(3)]
+    side = draw(st.sampled_from((RIGHT, LEFT)))
+    labels = np.zeros((32, 32, 32), np.uint8)
+    lung = tuple(slice(a, a + n) for a, n in zip(at, size, strict=True))
+    labels[lung] = side
+    first = [draw(st.integers(0, n - 1)) for n in size]
+    most = [draw(st.integers(1, n)) for n in size]
+    most[draw(st.integers(0, 2))] //= 4  # at most a fourth of the lung
+    inner = tuple(slice(f, f + max(1, m)) for f, m in zip(first, most, strict=True))
+    labels[lung][inner] = RIGHT + LEFT - side
+    return labels, side
+
+
+@given(one_lung())
+def test_a_small_part_of_one_lung_never_takes_the_rest_to_the_other_side(drawn):
+    labels, side = drawn
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])[[2, 1, 0, 3]]
+    found = cleaned(labels, Volume(voxels_zyx=labels, affine_lps_mm=affine))
+    rest = labels == side
+    assert np.count_nonzero(found[rest] == side) >= 0.9 * np.count_nonzero(rest)
+    assert np.count_nonzero(found == side) >= 0.7 * np.count_nonzero(labels)

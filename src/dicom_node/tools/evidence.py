@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
 from dicom_node.domain.volume import Volume
 from dicom_node.tools.body import BODY_HU, bodies_of, coarse_steps
-from dicom_node.tools.lungs import LEFT, RIGHT
+from dicom_node.tools.lungs import LEFT, RIGHT, joint
 from dicom_node.tools.sheet import pieces_of_slices
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Evidence:
     body. tissue_hu: median of the soft tissue; tissue: its share of all but lung and gas.
     outside_hu: the darkest tenth of what is around the body. spine_mm: how far bone lies behind the
     lungs. front: share of lung in its front third against its back third. heart_mm: how far to the
-    left lies what is between the lungs. unsure: share of pixels in two minds against those of lung.
+    left lies what is between the lungs. joint: how widely both lungs touch, as of lungs.joint.
+    unsure: pixels in two minds as a share of those of lung.
     """
 
     slices: int = 0
@@ -75,6 +76,7 @@ class Evidence:
     spine_mm: float = float("nan")
     front: float = float("nan")
     heart_mm: float = float("nan")
+    joint: float = 0.0
     unsure: float = 0.0
 
 
@@ -121,6 +123,7 @@ def measure(
         spine_mm=_spine_mm(coarse),
         front=_front(coarse),
         heart_mm=_heart_mm(coarse),
+        joint=joint(labels, volume),
         unsure=_mean_unsure(labels, unsure),
     )
 

@@ -30,7 +30,7 @@ class Limits:
     small_ml, large_ml: of both lungs, the former where the whole of them was scanned. hardly_ml:
     less may be anything. one_ml: with so much of one lung, the other should be there. shown_ml:
     with so much of both, from the top on, the heart should be there. right_share: of the right lung
-    in both; right_share_of_part: where lungs are cut off by the scan.
+    in both; right_share_of_part: where lungs are cut off by the scan. joint: two lungs touch less.
     """
 
     small_ml: float = 600.0
@@ -40,6 +40,7 @@ class Limits:
     shown_ml: float = 1500.0
     right_share: tuple[float, float] = (0.38, 0.68)
     right_share_of_part: tuple[float, float] = (0.25, 0.8)
+    joint: float = 0.6
     largest_piece: float = 0.9
     edge_cm2: float = 2.0
     bare_cm2: float = 50.0
@@ -165,6 +166,11 @@ def _sizes(found: Evidence, limits: Limits) -> Sequence[str]:
 
 
 def _sides(found: Evidence, limits: Limits) -> Sequence[str]:
+    if found.joint > limits.joint:
+        return (
+            "What is called right lung and what is called left lung are one, with nothing between "
+            "them: which side it is cannot be told.",
+        )
     total = sum(found.ml.values())
     if total < limits.one_ml:
         return ()
@@ -201,7 +207,8 @@ def _shape(found: Evidence, limits: Limits) -> Sequence[str]:
 def _unsure(found: Evidence, limits: Limits) -> Sequence[str]:
     if found.unsure <= limits.unsure:
         return ()
-    return (f"The network was in two minds about {100 * found.unsure:.0f} % of the lungs.",)
+    pixels = f"{100 * found.unsure:.0f} pixels"
+    return (f"For every 100 pixels of lung the network was in two minds about {pixels}.",)
 
 
 _JUDGES: Sequence[Callable[[Evidence, Limits], Sequence[str]]] = (

@@ -52,6 +52,7 @@ UNUSUAL = {
     "an aneurysm": {"heart_mm": -2.0},
     "thick slices": {"jump": (LEFT, 3, 0.3), "misfit": (3, 0.85)},
     "pneumonia": {"aerated": 0.6, "unsure": 0.12},
+    "lungs that meet in front of the heart": {"joint": 0.3},
 }
 
 
@@ -85,7 +86,10 @@ WRONG = [
     ({"pieces": {RIGHT: 0.7, LEFT: 1.0}}, "The right lung is in pieces: the largest is 70 % of it"),
     ({"jump": (LEFT, 9, 0.5)}, "The left lung changes its size abruptly at slice 10 of 64"),
     ({"edge_cm2": 12.0}, "Lung reaches the edge of the images"),
-    ({"unsure": 0.4}, "The network was in two minds about 40 % of the lungs."),
+    ({"joint": 4.0}, "are one, with nothing between them: which side it is cannot be told."),
+    ({"joint": 4.0, "ml": {RIGHT: 700.0, LEFT: 90.0}, "ends": (True, True)}, "are one, with"),
+    ({"unsure": 0.4}, "For every 100 pixels of lung the network was in two minds about 40 pixels."),
+    ({"unsure": 1.06}, "in two minds about 106 pixels."),
 ]
 
 
@@ -123,11 +127,21 @@ def one_slice_short(labels: np.ndarray) -> np.ndarray:
     return out
 
 
+def one_lung_in_two(labels: np.ndarray) -> np.ndarray:
+    """The right lung alone, its lower half called left."""
+    out = np.where(labels == RIGHT, labels, 0).astype(np.uint8)
+    slices = np.flatnonzero(out.any(axis=(1, 2)))
+    low = out[: int(np.median(slices))]
+    low[low == RIGHT] = LEFT
+    return out
+
+
 MASKS = {
     "nothing": (np.zeros_like, "No lung was found, although the body holds"),
     "one side": (lambda labels: np.where(labels == RIGHT, labels, 0), "Only the right lung"),
     "half of a side": (erased, "look like lung were not called lung"),
     "a slice is lacking": (one_slice_short, "abruptly"),
+    "one lung has two names": (one_lung_in_two, "which side it is cannot be told"),
     "all is lung": (lambda labels: np.full_like(labels, RIGHT), "edge of the images"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from dicom_node.domain.volume import Volume
 from dicom_node.tools import lungs
@@ -90,6 +91,61 @@ def test_sides_are_those_of_the_patient_whatever_they_were_called() -> None:
     labels = two_lungs()
     exchanged = np.array([0, LEFT, RIGHT], np.uint8)[labels]
     assert np.array_equal(cleaned(exchanged), labels)
+
+
+SPECKS = {  # slices, rows, columns of what is called left in the right lung
+    "a voxel at the outer side": np.s_[20:21, 40:41, 10:11],
+    "a voxel at the inner side": np.s_[20:21, 40:41, 34:35],
+    "2 ml at the outer side": np.s_[20:25, 40:50, 10:12],
+    "8 ml at the outer side": np.s_[18:26, 30:50, 10:12],
+    "16 ml in the middle": np.s_[18:26, 30:40, 20:30],
+    "60 ml at the inner side": np.s_[5:35, 20:40, 30:35],
+}
+
+
+@pytest.mark.parametrize("case", SPECKS)
+def test_one_lung_stays_one_however_little_of_it_has_the_other_name(case: str) -> None:
+    labels = two_lungs()
+    labels[labels == LEFT] = 0
+    right = labels.copy()
+    labels[SPECKS[case]] = LEFT
+    out = cleaned(labels)
+    assert not np.any(out == LEFT)
+    assert np.count_nonzero(out != right) <= np.count_nonzero(labels == LEFT)
+    if "ml" in case:
+        assert np.array_equal(out, right)
+
+
+def test_a_third_of_one_lung_has_the_side_of_the_rest() -> None:
+    labels = two_lungs()
+    labels[labels == RIGHT] = 0
+    whole = labels.copy()
+    labels[5:15] = np.where(labels[5:15] == LEFT, RIGHT, labels[5:15])
+    assert np.array_equal(cleaned(labels), whole)
+
+
+def test_halves_of_one_lung_are_left_to_be_doubted() -> None:
+    labels = two_lungs()
+    labels[labels == LEFT] = 0
+    labels[20:, :, :] = np.where(labels[20:] == RIGHT, LEFT, 0)
+    out = cleaned(labels)
+    assert np.array_equal(out, labels)
+    assert lungs.joint(out, on_grid(out)) > 0.8
+
+
+def test_lungs_that_touch_at_a_line_are_two() -> None:
+    labels = two_lungs()
+    labels[10:30, 20:26, 35:60] = LEFT  # in front of the heart: 12 cm² at the right lung
+    assert np.array_equal(cleaned(labels), labels)
+    assert 0 < lungs.joint(labels, on_grid(labels)) < 0.5
+    assert lungs.joint(two_lungs(), on_grid(labels)) == 0
+
+
+def test_a_remnant_beside_a_whole_lung_keeps_the_sides_as_they_are_called() -> None:
+    labels = two_lungs()
+    labels[labels == LEFT] = 0
+    labels[5:25, 22:32, 0:6] = LEFT  # 24 ml apart from it, and on the wrong side
+    assert np.array_equal(cleaned(labels), labels)
 
 
 def test_a_single_lung_keeps_its_side() -> None:
