@@ -23,11 +23,12 @@ AIR = -1024.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """hu (3, SIDE, SIDE); labels, weight (SIDE, SIDE): how much a pixel counts."""
+    """hu (3, SIDE, SIDE); labels; whether a pixel counts; whether it is painted dense lung."""
 
     hu: Tensor
     labels: Tensor
-    weight: Tensor
+    counts: Tensor
+    dense: Tensor
 
 
 def grid_for(this: Stack, scale: float, gentle: float, onto: tuple[float, float]) -> Tensor:
@@ -67,7 +68,7 @@ def plain(this: Stack) -> Scene:
     return sampled(this, grid_for(this, 1.0, 0.0, (0.0, 0.0)))
 
 
-def augmented(this: Stack, p: dict[str, float], dense_weight: float) -> Example:
+def augmented(this: Stack, p: dict[str, float]) -> Example:
     """One training example."""
     scene = _seen(this, p)
     scored = scene.labels[1] != IGNORED
@@ -81,8 +82,7 @@ def augmented(this: Stack, p: dict[str, float], dense_weight: float) -> Example:
     if chance(p["gas_with_lung"] if has_lung else p["gas_without_lung"]):
         scene = replace(scene, hu=with_gas(scene))
     hu, labels = field_of_view(scanner(scene.hu, p), scene.labels[1], p)
-    weight = scored * (1.0 + (dense_weight - 1.0) * (dense & (labels > 0)))
-    return Example(hu=hu, labels=labels, weight=weight)
+    return Example(hu=hu, labels=labels, counts=scored, dense=dense & (labels > 0))
 
 
 def _seen(this: Stack, p: dict[str, float]) -> Scene:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mend import mended
 from noise import chance, uniform
 from torch import Tensor
 
+from dicom_node.testing.phantom import chest_phantom
 from dicom_node.tools.body import Box, body_box
 
 FREE = re.compile(r"^(CC BY \d|CC0|MIT|Apache)")
@@ -26,7 +28,7 @@ class Archive:
     """One archive, canonical axes: hu float32, labels uint8 (slices, rows, columns).
 
     labels: 0, RIGHT, LEFT, or mend.IGNORED.
-    single: its slices are of many patients, in no order. boxes: of each slice.
+    single: its slices are of many patients, in no order. boxes: of each slice. drawn: a phantom.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Archive:
     spacing_zyx_mm: tuple[float, float, float]
     boxes: tuple[Box, ...]
     single: bool
+    drawn: bool = False
 
     def has_lung(self) -> list[bool]:
         return [bool(((plane == RIGHT) | (plane == LEFT)).any()) for plane in self.labels]
@@ -90,6 +93,29 @@ def load(folder: Path) -> Archive:
     )
 
 
+def phantoms(
+    seeds: Sequence[int], slices: int, size: int, spacing_mm: Sequence[float]
+) -> list[Archive]:
+    """Computed chests, one for each seed; a third of a minute each."""
+    z, y, x = spacing_mm
+    made = []
+    for seed in seeds:
+        volume, labels = chest_phantom(slices, size, (z, y, x), seed=seed)
+        hu = volume.voxels_zyx
+        made.append(
+            Archive(
+                name=f"phantom-{seed}",
+                hu=torch.from_numpy(hu.astype(np.float32)),
+                labels=torch.from_numpy(labels),
+                spacing_zyx_mm=(z, y, x),
+                boxes=tuple(body_box(hu[i : i + 1], (y, x)) for i in range(len(hu))),
+                single=False,
+                drawn=True,
+            )
+        )
+    return made
+
+
 def stack_at(archive: Archive, at: int, below: int, above: int) -> Stack:
     """Slice `at` between slices so many steps away; beyond the end there is the slice itself."""
     low, high = at - below, at + above
@@ -106,7 +132,7 @@ def stack_at(archive: Archive, at: int, below: int, above: int) -> Stack:
 
 
 class Sampler:
-    """Draws slices: so many single ones, so many with lung, so many without."""
+    """Draws slices: so many single ones, with lung, without, and of phantoms."""
 
     def __init__(self, archives: list[Archive], shares: dict[str, float], alone: float) -> None:
         self._archives = archives
@@ -115,10 +141,12 @@ class Sampler:
         lung = np.array([held for archive in archives for held in archive.has_lung()])
         single = np.array([archives[a].single for a, _ in places])
         self._places = places
-        groups = (np.flatnonzero(lung & single), np.flatnonzero(lung & ~single))
-        self._groups = (*groups, np.flatnonzero(~lung))
+        drawn = np.array([archives[a].drawn for a, _ in places])
+        kinds = (lung & single, lung & ~single & ~drawn, ~lung & ~drawn, drawn)
+        self._groups = [np.flatnonzero(kind) for kind in kinds]
         self._shares = torch.tensor(
-            [shares["single_slices"], shares["lung"], shares["empty"]], dtype=torch.float64
+            [shares[kind] for kind in ("single_slices", "lung", "empty", "phantom")],
+            dtype=torch.float64,
         )
         for n, group in enumerate(self._groups):
             self._shares[n] *= len(group) > 0

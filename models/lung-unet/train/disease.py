@@ -61,18 +61,18 @@ def _grid(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
 def _shape(scene: Scene, lung: Tensor) -> Tensor:
     """Where the disease is, 0 or 1 (3, rows, columns), not yet cut to the lung."""
     kind = float(torch.rand(()))
-    if kind < 0.60:
+    if kind < 0.62:
         where = _mass(scene, lung)
         for _ in range(int(torch.randint(1, 4, ())) if chance(0.6) else 0):
             where = torch.maximum(where, _mass(scene, lung))
         return where
-    if kind < 0.76:
+    if kind < 0.82:
         return _level(scene, lung)
-    if kind < 0.83:
+    if kind < 0.92:
         return _patches(scene)
-    if kind < 0.91:
+    if kind < 0.95:
         return _rind(scene, lung)
-    if kind < 0.96:
+    if kind < 0.98:
         return _part(scene, lung)
     return (1.0 - (field(5, scene.side) > uniform(0.8, 2.5)).float()).expand(3, -1, -1)
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from augment import augmented
 from folds import cross_validated, summary
-from losses import distance_to, follow, learning_rate, loss_of, opinion
+from losses import dense_weight, distance_to, follow, learning_rate, loss_of, opinion
 from progress import Progress
 from safetensors.torch import load_file
 from torch import Tensor
@@ -37,7 +37,7 @@ PROBE = 30  # after so many iterations it is known how many there is time for
 Batch = list[Tensor]
 
 
-class Examples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
+class Examples(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     """Augmented examples; which one a number gives hangs on it and on the seed, and nothing else.
 
     So a training that goes on after an interruption, or with another count of processes that make
@@ -48,12 +48,12 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         self._config = config
         self._sampler = data.Sampler(archives, config["mix"], config["probability"]["alone"])
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._config["seed"] * 1_000_003 + number)
             stack = self._sampler.draw()
-            example = augmented(stack, self._config["probability"], self._config["dense_weight"])
-        return example.hu, example.labels, example.weight
+            made = augmented(stack, self._config["probability"])
+        return made.hu, made.labels, made.counts, made.dense
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,8 @@ class Trainer:
         step = torch.optim.AdamW(network.parameters(), weight_decay=config["weight_decay"])
         mean = copy.deepcopy(network).eval()
         facts = {
-            "volumes": [archive.name for archive in task.archives],
-            "slices": sum(len(archive.hu) for archive in task.archives),
+            "volumes": [a.name for a in task.archives if not a.drawn],
+            "slices": sum(len(a.hu) for a in task.archives if not a.drawn),
             "teachers": len(task.teachers),
             "config": config,
         }
@@ -108,11 +108,13 @@ class Trainer:
         done, config = self.done, self._config
         done.iteration += 1
         i = done.iteration
-        hu, labels, weight = (part.to(self._device, non_blocking=True) for part in batch)
+        hu, labels, counts, dense = (part.to(self._device, non_blocking=True) for part in batch)
         x = normalised(hu, tuple(config["window_hu"]))
         x = x.contiguous(memory_format=torch.channels_last)
+        so_far = min(1.0, i / done.planned)
         for group in done.step.param_groups:
-            group["lr"] = learning_rate(min(1.0, i / done.planned), config)
+            group["lr"] = learning_rate(so_far, config)
+        weight = counts * torch.where(dense, dense_weight(so_far, config["dense_weight"]), 1.0)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             wanted = opinion(self._teachers, x) if self._teachers else None
             logits = done.network(x)
@@ -210,11 +212,12 @@ def main() -> None:
     names, held_back = data.split(args.manifest or args.data / "MANIFEST.toml")
     archives = [data.load(args.data / "train" / name) for name in names]
     unseen = [data.load(args.data / "train" / name) for name in held_back]
+    drawn = data.phantoms(**config["phantom"])
     limits = {"limit_s": args.minutes * 60, "workers": args.workers}
     if args.folds:
 
         def trained(some: list[data.Archive], folder: Path) -> UNet:
-            return train(config, Task(archives=some, validation=None, **limits), folder)
+            return train(config, Task(archives=some + drawn, validation=None, **limits), folder)
 
         engine = engine_for("auto", 0)
         every = archives + unseen
@@ -225,9 +228,9 @@ def main() -> None:
     validation = Validation(unseen, window)
     teachers: list[UNet] = []
     if args.teachers:
-        own = Task(archives=archives, validation=validation, **limits)
+        own = Task(archives=archives + drawn, validation=validation, **limits)
         teachers = taught_by(config, own, args.out)
-    task = Task(archives=archives, validation=validation, teachers=teachers, **limits)
+    task = Task(archives=archives + drawn, validation=validation, teachers=teachers, **limits)
     train(config, task, args.out)
 
 

@@ -42,9 +42,12 @@ def test_neighbours_lie_where_they_are_said_to_lie(
     assert torch.equal(stack.labels[1], archive.labels[at])
 
 
+NONE = dict.fromkeys(("single_slices", "lung", "empty", "phantom"), 0.0)
+
+
 def test_single_slices_have_no_neighbours(an_archive: Load) -> None:
     archive = an_archive("many", single_slices=[{"id": "a"}])
-    sampler = data.Sampler([archive], {"single_slices": 1.0, "lung": 0.0, "empty": 0.0}, 0.0)
+    sampler = data.Sampler([archive], NONE | {"single_slices": 1.0}, 0.0)
     torch.manual_seed(3)
     for _ in range(20):
         stack = sampler.draw()
@@ -55,7 +58,9 @@ def test_single_slices_have_no_neighbours(an_archive: Load) -> None:
 
 def test_each_group_is_drawn_as_often_as_its_share_says(an_archive: Load) -> None:
     archive = an_archive()
-    sampler = data.Sampler([archive], {"single_slices": 0.5, "lung": 0.0, "empty": 0.5}, 0.0)
+    sampler = data.Sampler(
+        [archive], {"single_slices": 0.5, "lung": 0.0, "empty": 0.5, "phantom": 0.0}, 0.0
+    )
     torch.manual_seed(3)
     drawn = [bool((sampler.draw().labels[1] > 0).any()) for _ in range(30)]
     assert not any(drawn)
@@ -66,17 +71,8 @@ MENDING = """
 archive = "a"
 slices = [1, 2]
 side = "right"
-how = "ignore"
 middle = 20
 why = "an effusion is left out"
-
-[[mend]]
-archive = "b"
-slices = [0, 0]
-side = "left"
-how = "mirror"
-middle = 20
-why = "a white lung is left out"
 """
 
 
@@ -102,16 +98,6 @@ def test_what_is_doubtful_is_ignored_and_the_label_stays(mending: Path) -> None:
         assert np.array_equal(out[z][labels[z] > 0], labels[z][labels[z] > 0])
         assert (out[z, :, :20][labels[z, :, :20] == 0] == mend.IGNORED).all()
         assert not (out[z, :, 20:] == mend.IGNORED).any()
-
-
-def test_a_lung_that_is_missing_is_drawn_as_the_mirror_of_the_other(mending: Path) -> None:
-    labels = a_pair()
-    labels[labels == data.LEFT] = 0
-    out = mend.mended("b", labels, mending)
-    assert out[0, 20, 30] == data.LEFT
-    assert np.array_equal(out[0] == data.RIGHT, labels[0] == data.RIGHT)
-    assert (out[0, 20, 21:24] == mend.IGNORED).all()
-    assert np.array_equal(out[1:], labels[1:])
 
 
 def test_no_other_archive_is_mended(mending: Path) -> None:

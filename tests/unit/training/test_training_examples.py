@@ -12,7 +12,7 @@ import disease
 import numpy as np
 import pytest
 import torch
-from losses import loss_of
+from losses import dense_weight, loss_of
 from mend import IGNORED
 from train import Examples
 
@@ -70,7 +70,7 @@ def test_no_side_is_ever_swapped(an_archive: Load, a_config: dict[str, Any]) -> 
     seen = 0
     for seed in SEEDS:
         torch.manual_seed(seed)
-        example = augment.augmented(stack, quiet | {"part": 0.3, "disease": 0.0}, 3.0)
+        example = augment.augmented(stack, quiet | {"part": 0.3, "disease": 0.0})
         right, left = (torch.nonzero(example.labels == s) for s in (data.RIGHT, data.LEFT))
         if len(right) > 50 and len(left) > 50:
             seen += 1
@@ -113,18 +113,17 @@ def test_what_is_ignored_weighs_nothing_and_is_called_nothing(
     labels[1][(labels[1] == data.RIGHT)] = IGNORED
     torch.manual_seed(1)
     quiet = dict.fromkeys(a_config["probability"], 0.0)
-    example = augment.augmented(replace(stack, labels=labels), quiet, 3.0)
+    example = augment.augmented(replace(stack, labels=labels), quiet)
     assert not (example.labels == data.RIGHT).any()
     assert (example.labels <= data.LEFT).all()
-    assert (example.weight == 0).sum() > 200
-    assert (example.weight[example.labels == data.LEFT] > 0).any()
+    assert (~example.counts).sum() > 200
+    assert example.counts[example.labels == data.LEFT].any()
+    even = torch.zeros(1, 3, SIDE, SIDE)
+    truth, counts = example.labels[None], example.counts[None].float()
     for calls_it in (data.RIGHT, 0):
-        logits = torch.zeros(1, 3, SIDE, SIDE)
-        logits[0, calls_it, example.weight == 0] = 9.0
-        loss = loss_of(logits, example.labels[None], example.weight[None])
-        torch.testing.assert_close(
-            loss, loss_of(torch.zeros(1, 3, SIDE, SIDE), example.labels[None], example.weight[None])
-        )
+        logits = even.clone()
+        logits[0, calls_it, ~example.counts] = 9.0
+        torch.testing.assert_close(loss_of(logits, truth, counts), loss_of(even, truth, counts))
 
 
 def test_beyond_the_field_of_view_is_no_lung(a_config: dict[str, Any]) -> None:
@@ -170,8 +169,21 @@ def test_examples_are_finite_and_of_known_classes(
     often = a_config | {"probability": dict.fromkeys(a_config["probability"], 0.8)}
     examples = Examples([an_archive()], often)
     for n in range(20):
-        hu, labels, weight = examples[n]
+        hu, labels, counts, dense = examples[n]
         assert torch.isfinite(hu).all()
         assert set(np.unique(labels)) <= {0, data.RIGHT, data.LEFT}
-        assert (weight >= 0).all()
-        assert float(weight.max()) <= often["dense_weight"]
+        assert counts.any()
+        assert (labels[dense] > 0).all()
+
+
+def test_painted_dense_lung_weighs_less_towards_the_end() -> None:
+    weights = [dense_weight(progress, (5.0, 1.0)) for progress in (0.0, 0.5, 0.75, 1.0)]
+    assert weights == pytest.approx([5.0, 5.0, 5.0**0.5, 1.0])
+
+
+def test_computed_chests_are_drawn_beside_the_real_ones() -> None:
+    (chest,) = data.phantoms([101], 6, 64, (40.0, 6.0, 6.0))
+    assert chest.drawn
+    assert {data.RIGHT, data.LEFT} <= set(np.unique(chest.labels))
+    shares = {"single_slices": 0.0, "lung": 0.0, "empty": 0.0, "phantom": 1.0}
+    assert data.Sampler([chest], shares, 0.0).draw().hu.shape == (3, 64, 64)

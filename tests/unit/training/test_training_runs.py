@@ -77,7 +77,7 @@ def test_it_learns(an_archive: Load, a_config: dict[str, Any], tmp_path: Path) -
         "check_every": 24,
         "learning_rate": 2e-2,
         "probability": dict.fromkeys(a_config["probability"], 0.0),
-        "mix": {"single_slices": 0.0, "lung": 1.0, "empty": 0.0},
+        "mix": {"single_slices": 0.0, "lung": 1.0, "empty": 0.0, "phantom": 0.0},
     }
     run([an_archive()], quiet, tmp_path / "out")
     losses = json.loads((tmp_path / "out" / "training.json").read_text())["history"]
