@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from dicom_node.tools.unet import UNet
+from dicom_node.tools.unet import REACH, UNet
 
 LOSSES_EVERY = 20  # iterations, of which training.json has the mean
 
@@ -82,8 +83,10 @@ class Progress:
         self.keep(out / "progress.pt")
 
 
-def save(network: UNet, path: Path) -> None:
-    """Half precision: the masks are the same, the file half as long."""
+def save(network: UNet, path: Path, reach: Tensor | None = None) -> None:
+    """Half precision: the masks are the same, the file half as long. reach: kept beside."""
     kept = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
     state = {k: v.half().cpu().contiguous() for k, v in kept.items()}
+    if reach is not None:
+        state[REACH] = reach
     save_file(state, path, metadata={"format": "pt"})

@@ -24,15 +24,17 @@ import torch
 from augment import augmented
 from folds import cross_validated, summary
 from losses import dense_weight, distance_to, follow, learning_rate, loss_of, opinion
-from progress import Progress
+from progress import Progress, save
+from reach import reach_of
 from safetensors.torch import load_file
 from torch import Tensor
 from validate import Validation
 
 from dicom_node.tools.engine import Engine, engine_for
-from dicom_node.tools.unet import CHANNELS, UNet, fused, network_from, normalised
+from dicom_node.tools.unet import CHANNELS, REACH, UNet, fused, network_from, normalised
 
 HERE = Path(__file__).parent
+CALIBRATION = 128  # examples, of which the reach of the layers is found
 PROBE = 30  # after so many iterations it is known how many there is time for
 Batch = list[Tensor]
 
@@ -102,6 +104,14 @@ class Trainer:
             num_workers=self._task.workers,
             pin_memory=self._device.type == "cuda",
         )
+
+    def reach(self) -> Tensor:
+        """Of the layers of the mean, over examples that were not shown."""
+        examples = Examples(self._task.archives, self._config)
+        first = self._config["iterations"] * self._config["batch"]
+        shown = (examples[n][0][None] for n in range(first, first + CALIBRATION))
+        low, high = self._config["window_hu"]
+        return reach_of(self.done.mean, shown, (float(low), float(high)))
 
     def learn(self, batch: Batch) -> None:
         """One step."""
@@ -173,6 +183,7 @@ def train(config: dict[str, Any], task: Task, out: Path) -> UNet:
             trainer.look(out)
         if over:
             break
+    save(done.mean, out / "weights.safetensors", trainer.reach())
     (out / "progress.pt").unlink()
     return done.mean
 
@@ -187,7 +198,9 @@ def taught_by(config: dict[str, Any], task: Task, out: Path) -> list[UNet]:
         if not (folder / "training.json").exists() or (folder / "progress.pt").exists():
             print(f"teacher {seed}", flush=True)
             train({**config, **own, "seed": seed}, task, folder)
-        made.append(network_from(load_file(folder / "weights.safetensors")))
+        kept = load_file(folder / "weights.safetensors")
+        kept.pop(REACH, None)
+        made.append(network_from(kept))
     return made
 
 
