@@ -34,7 +34,6 @@ from dicom_node.tools.engine import Engine, engine_for
 from dicom_node.tools.unet import CHANNELS, REACH, UNet, fused, network_from, normalised
 
 HERE = Path(__file__).parent
-CALIBRATION = 128  # examples, of which the reach of the layers is found
 PROBE = 30  # after so many iterations it is known how many there is time for
 Batch = list[Tensor]
 
@@ -109,7 +108,7 @@ class Trainer:
         """Of the layers of the mean, over examples that were not shown."""
         examples = Examples(self._task.archives, self._config)
         first = self._config["iterations"] * self._config["batch"]
-        shown = (examples[n][0][None] for n in range(first, first + CALIBRATION))
+        shown = (examples[n][0][None] for n in range(first, first + self._config["reach_of"]))
         low, high = self._config["window_hu"]
         return reach_of(self.done.mean, shown, (float(low), float(high)))
 

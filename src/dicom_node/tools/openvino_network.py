@@ -20,6 +20,7 @@ from dicom_node.tools.engine import Engine
 from dicom_node.tools.unet import SHOWN, SIDE, Block, UNet, blocks, looks
 
 _WEIGHTS, _ANSWERS = 255, 256  # steps: of weights from -max to max, of rectified answers from 0
+_LEAST = 1e-6  # of a reach: a layer may give nothing at all
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 
 
@@ -120,14 +121,16 @@ class _Graph:
 
     def _rectified(self, conv: nn.Conv2d, x: Any) -> Any:
         x = self._op.relu(self._convolved(conv, x))
-        return self._in_steps(x, 0.0, self._reach.pop(0), _ANSWERS) if self._reach else x
+        if not self._reach:
+            return x
+        return self._in_steps(x, 0.0, max(self._reach.pop(0), _LEAST), _ANSWERS)
 
     def _convolved(self, conv: nn.Conv2d, x: Any) -> Any:
         op = self._op
         weight = conv.weight.detach().float().numpy()
         kernel: Any = op.constant(weight)
         if self._reach:
-            most = np.maximum(np.abs(weight).max(axis=(1, 2, 3), keepdims=True), 1e-12)
+            most = np.maximum(np.abs(weight).max(axis=(1, 2, 3), keepdims=True), _LEAST)
             kernel = self._in_steps(kernel, -most, most, _WEIGHTS)
         margin = [size // 2 for size in weight.shape[2:]]
         x = op.convolution(x, kernel, [1, 1], margin, margin, [1, 1])

@@ -71,6 +71,7 @@ def a_config() -> dict[str, Any]:
         "ema": 0.9,
         "dense_weight": [3.0, 1.0],
         "check_every": 2,
+        "reach_of": 3,
         "window_hu": [-1024.0, 150.0],
         "mix": {"single_slices": 0.2, "lung": 0.6, "empty": 0.2, "phantom": 0.0},
         "probability": dict.fromkeys((*often, *more), 0.3),
