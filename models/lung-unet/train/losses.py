@@ -45,14 +45,6 @@ def learning_rate(progress: float, config: dict[str, Any]) -> float:
     return highest * (0.002 + falling)
 
 
-def dense_weight(progress: float, ends: Sequence[float]) -> float:
-    """Of a pixel of painted dense lung: much at first, so that it is learned at all; less and less
-    in the second half, so that not everything that might be dense lung is called so.
-    """
-    first, last = ends
-    return float(first * (last / first) ** max(0.0, 2.0 * progress - 1.0))
-
-
 @torch.no_grad()
 def follow(mean: nn.Module, network: nn.Module, keep: float) -> None:
     """A running mean of the weights."""

@@ -39,10 +39,11 @@ def checked(folder: Path, manifest: Path) -> tuple[Found, Found, Found]:
     """training.json, evaluation.json, folds.json; SystemExit where they may not be published."""
     training = json.loads((folder / "training.json").read_text("utf-8"))
     licences = {str(e["name"]): str(e["licence"]) for e in data.entries(manifest, "train")}
-    unfree = [name for name in training["volumes"] if not data.is_free(licences.get(name, ""))]
+    seen = [*training["volumes"], *training["before"].get("volumes", ())]
+    unfree = sorted({name for name in seen if not data.is_free(licences.get(name, ""))})
     if unfree:
         raise SystemExit(f"Trained on what may not be published: {', '.join(unfree)}.")
-    training["licences"] = {name: licences[name] for name in training["volumes"]}
+    training["licences"] = {name: licences[name] for name in sorted(set(seen))}
     digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
     path = folder / "evaluation.json"
     evaluation = json.loads(path.read_text("utf-8")) if path.exists() else {"tool": {}}
@@ -145,7 +146,7 @@ def drawn(args: argparse.Namespace, training: Found, entries: list[Found]) -> No
 def card(args: argparse.Namespace, training: Found, evaluation: Found, folds: Found) -> str:
     """MODEL_CARD.md."""
     model = tomllib.loads((MODEL / "model.toml").read_text("utf-8"))
-    digest, config = model["weights"]["sha256"], training["config"]
+    digest, config, before = model["weights"]["sha256"], training["config"], training["before"]
     entries = data.entries(args.manifest, "train")
     used = [e for e in entries if e["name"] in training["volumes"]]
     scored = [e for e in data.entries(args.manifest, "test") if e["name"] in evaluation["test"]]
@@ -173,18 +174,20 @@ def card(args: argparse.Namespace, training: Found, evaluation: Found, folds: Fo
         "tissue": "{:.0f} to {:.0f}".format(*TISSUE_HU),
         "engine": evaluation["tool"]["version"].rpartition(".")[2],
         "mean": f"{reading.mean_dice(evaluation):.3f}",
-        "history": history_table(training),
+        "history": "\n\n".join(history_table(stage) for stage in (before, training)),
         "folds": folds_table(folds),
         "held_back": ", ".join(held_back),
         "seed": config["seed"],
+        "first_iterations": before["iterations"],
         "iterations": training["iterations"],
         "batch": config["batch"],
-        "minutes": round(training["seconds"] / 60),
+        "minutes": round((before["seconds"] + training["seconds"]) / 60),
         "machine": args.machine,
         "date": args.date,
         "disease_percent": round(100 * config["probability"]["disease"]),
-        "dense_weight": f"{config['dense_weight'][0]:g}",
-        "dense_weight_last": f"{config['dense_weight'][1]:g}",
+        "first_disease_percent": round(100 * before["config"]["probability"]["disease"]),
+        "first_dense_weight": f"{before['config']['dense_weight']:g}",
+        "dense_weight": f"{config['dense_weight']:g}",
         "phantoms": len(config["phantom"]["seeds"]),
         "phantom_percent": round(100 * config["mix"]["phantom"]),
         "single_percent": round(100 * config["mix"]["single_slices"]),

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import math
 import time
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from augment import augmented
 from folds import cross_validated, summary
-from losses import dense_weight, distance_to, follow, learning_rate, loss_of, opinion
+from losses import distance_to, follow, learning_rate, loss_of, opinion
 from progress import Progress, save
 from reach import reach_of
 from safetensors.torch import load_file
@@ -59,10 +60,15 @@ class Examples(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What to train on, and within which limits; teachers: trained networks, to be learned from."""
+    """What to train on, and within which limits.
+
+    start: the folder of a training that this one goes on from. teachers: trained networks, to be
+    learned from.
+    """
 
     archives: list[data.Archive]
     validation: Validation | None
+    start: Path | None = None
     limit_s: float = math.inf
     workers: int = 0
     teachers: Sequence[UNet] = ()
@@ -77,7 +83,7 @@ class Trainer:
         self._bf16 = engine.precision == "bf16" or self._device.type == "cuda"
         torch.backends.cudnn.benchmark = True
         torch.manual_seed(config["seed"])
-        network = UNet(tuple(config.get("channels", CHANNELS)))
+        network, before = begun(task.start, config)
         network = network.to(self._device, memory_format=torch.channels_last)
         step = torch.optim.AdamW(network.parameters(), weight_decay=config["weight_decay"])
         mean = copy.deepcopy(network).eval()
@@ -86,6 +92,7 @@ class Trainer:
             "slices": sum(len(a.hu) for a in task.archives if not a.drawn),
             "teachers": len(task.teachers),
             "config": config,
+            "before": before,
         }
         self.done = Progress(network, mean, step, facts, config["iterations"])
         self._teachers = [
@@ -120,10 +127,9 @@ class Trainer:
         hu, labels, counts, dense = (part.to(self._device, non_blocking=True) for part in batch)
         x = normalised(hu, tuple(config["window_hu"]))
         x = x.contiguous(memory_format=torch.channels_last)
-        so_far = min(1.0, i / done.planned)
         for group in done.step.param_groups:
-            group["lr"] = learning_rate(so_far, config)
-        weight = counts * torch.where(dense, dense_weight(so_far, config["dense_weight"]), 1.0)
+            group["lr"] = learning_rate(min(1.0, i / done.planned), config)
+        weight = counts * torch.where(dense, float(config["dense_weight"]), 1.0)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             wanted = opinion(self._teachers, x) if self._teachers else None
             logits = done.network(x)
@@ -148,6 +154,33 @@ class Trainer:
         done.history.append({"iteration": done.iteration, "loss": round(lately, 4), **score})
         print(f"{done.iteration:5d} {score}", flush=True)
         done.report(out, {"device": self._engine.device, "threads": torch.get_num_threads()})
+
+
+def begun(start: Path | None, config: dict[str, Any]) -> tuple[UNet, dict[str, Any]]:
+    """A new network, or one that was trained before; and what is known of that training."""
+    if start is None:
+        return UNet(tuple(config.get("channels", CHANNELS))), {}
+    told = json.loads((start / "training.json").read_text("utf-8"))
+    kept = ("iterations", "seconds", "volumes", "slices", "history", "config")
+    return trained_in(start).train(), {name: told[name] for name in kept}
+
+
+def trained_in(folder: Path) -> UNet:
+    """The network that a training left in its folder."""
+    state = load_file(folder / "weights.safetensors")
+    state.pop(REACH, None)
+    return network_from(state)
+
+
+def finished(config: dict[str, Any], task: Task, out: Path) -> UNet:
+    """Both stages, or the second one only where the task has a start."""
+    if task.start is None:
+        first = out / "first"
+        first.mkdir(parents=True, exist_ok=True)
+        if not (first / "training.json").exists() or (first / "progress.pt").exists():
+            train(config, task, first)
+        task = replace(task, start=first)
+    return train({**config, **config["finish"]}, task, out)
 
 
 def train(config: dict[str, Any], task: Task, out: Path) -> UNet:
@@ -197,9 +230,7 @@ def taught_by(config: dict[str, Any], task: Task, out: Path) -> list[UNet]:
         if not (folder / "training.json").exists() or (folder / "progress.pt").exists():
             print(f"teacher {seed}", flush=True)
             train({**config, **own, "seed": seed}, task, folder)
-        kept = load_file(folder / "weights.safetensors")
-        kept.pop(REACH, None)
-        made.append(network_from(kept))
+        made.append(trained_in(folder))
     return made
 
 
@@ -212,12 +243,20 @@ def main() -> None:
     ask.add_argument("--threads", type=int, default=2)
     ask.add_argument("--workers", type=int, default=0, help="processes that make examples")
     ask.add_argument("--minutes", type=float, default=math.inf, help="at most, for each network")
-    ask.add_argument("--iterations", type=int, help="instead of those of the configuration")
+    ask.add_argument(
+        "--iterations",
+        type=int,
+        help="of the first stage, instead of those of the "
+        "configuration; the second is shortened alike",
+    )
+    ask.add_argument("--start", type=Path, help="folder of a first stage: only the second is run")
     ask.add_argument("--teachers", action="store_true", help="larger networks first")
     ask.add_argument("--folds", type=int, help="cross-validation over all labelled patients")
     args = ask.parse_args()
     config = tomllib.loads(args.config.read_text("utf-8"))
     if args.iterations:
+        share = args.iterations / config["iterations"]
+        config["finish"]["iterations"] = max(1, round(share * config["finish"]["iterations"]))
         config["iterations"] = args.iterations
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -229,7 +268,7 @@ def main() -> None:
     if args.folds:
 
         def trained(some: list[data.Archive], folder: Path) -> UNet:
-            return train(config, Task(archives=some + drawn, validation=None, **limits), folder)
+            return finished(config, Task(archives=some + drawn, validation=None, **limits), folder)
 
         engine = engine_for("auto", 0)
         every = archives + unseen
@@ -242,8 +281,14 @@ def main() -> None:
     if args.teachers:
         own = Task(archives=archives + drawn, validation=validation, **limits)
         teachers = taught_by(config, own, args.out)
-    task = Task(archives=archives + drawn, validation=validation, teachers=teachers, **limits)
-    train(config, task, args.out)
+    task = Task(
+        archives=archives + drawn,
+        validation=validation,
+        start=args.start,
+        teachers=teachers,
+        **limits,
+    )
+    finished(config, task, args.out)
 
 
 if __name__ == "__main__":

@@ -69,11 +69,12 @@ def a_config() -> dict[str, Any]:
         "weight_decay": 1e-2,
         "warmup": 0.25,
         "ema": 0.9,
-        "dense_weight": [3.0, 1.0],
+        "dense_weight": 3.0,
         "check_every": 2,
         "reach_of": 3,
         "window_hu": [-1024.0, 150.0],
         "mix": {"single_slices": 0.2, "lung": 0.6, "empty": 0.2, "phantom": 0.0},
         "probability": dict.fromkeys((*often, *more), 0.3),
+        "finish": {"iterations": 2, "learning_rate": 1e-3, "dense_weight": 1.0},
         "teacher": {"seeds": [1, 2], "channels": [3, 6], "iterations": 2, "share": 0.5},
     }

@@ -12,7 +12,7 @@ import disease
 import numpy as np
 import pytest
 import torch
-from losses import dense_weight, loss_of
+from losses import loss_of
 from mend import IGNORED
 from train import Examples
 
@@ -174,11 +174,6 @@ def test_examples_are_finite_and_of_known_classes(
         assert set(np.unique(labels)) <= {0, data.RIGHT, data.LEFT}
         assert counts.any()
         assert (labels[dense] > 0).all()
-
-
-def test_painted_dense_lung_weighs_less_towards_the_end() -> None:
-    weights = [dense_weight(progress, (5.0, 1.0)) for progress in (0.0, 0.5, 0.75, 1.0)]
-    assert weights == pytest.approx([5.0, 5.0, 5.0**0.5, 1.0])
 
 
 def test_computed_chests_are_drawn_beside_the_real_ones() -> None:

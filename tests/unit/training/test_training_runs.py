@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,39 @@ def test_with_little_time_the_learning_rate_falls_within_it(
     run([an_archive()], many, tmp_path / "out", limit_s=22.0)
     told = json.loads((tmp_path / "out" / "training.json").read_text())
     assert told["iterations"] == 12 + 9  # a second each: nine tenths of the ten that are left
+
+
+def test_a_second_stage_goes_on_from_the_first(
+    an_archive: Load, a_config: dict[str, Any], tmp_path: Path
+) -> None:
+    task = train.Task(archives=[an_archive()], validation=None)
+    train.finished(a_config, task, tmp_path)
+    first, last = (json.loads((f / "training.json").read_text()) for f in
+                   (tmp_path / "first", tmp_path))  # fmt: skip
+    assert (first["iterations"], last["iterations"]) == (4, 2)
+    assert (first["config"]["dense_weight"], last["config"]["dense_weight"]) == (3.0, 1.0)
+    assert last["before"]["iterations"] == 4
+    assert last["before"]["history"] == first["history"]
+    assert first["before"] == {}
+    still = a_config | {"finish": a_config["finish"] | {"learning_rate": 0.0}}
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    train.finished(still, replace(task, start=tmp_path / "first"), alone)
+    assert not (alone / "first").exists()
+    before, after = weights(tmp_path / "first"), weights(alone)
+    names = [name for name in before if name.endswith("conv1.weight")]
+    assert all(torch.allclose(before[n], after[n], atol=1e-3) for n in names)
+
+
+def test_a_first_stage_that_is_there_is_not_trained_again(
+    an_archive: Load, a_config: dict[str, Any], tmp_path: Path
+) -> None:
+    task = train.Task(archives=[an_archive()], validation=None)
+    train.finished(a_config, task, tmp_path)
+    kept = (tmp_path / "first" / "weights.safetensors").stat().st_mtime_ns
+    (tmp_path / "training.json").unlink()
+    train.finished(a_config, task, tmp_path)
+    assert (tmp_path / "first" / "weights.safetensors").stat().st_mtime_ns == kept
 
 
 def test_teachers_are_trained_once_and_the_small_network_hears_them(

@@ -229,7 +229,8 @@ licence = "unknown"
 def a_training(tmp_path: Path) -> Path:
     (tmp_path / "MANIFEST.toml").write_text(MANIFEST, "utf-8")
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
-    (tmp_path / "training.json").write_text(json.dumps({"volumes": ["free"]}), "utf-8")
+    said = {"volumes": ["free"], "before": {"volumes": ["free"]}}
+    (tmp_path / "training.json").write_text(json.dumps(said), "utf-8")
     tool = {"digest": hashlib.sha256(b"weights").hexdigest()}
     (tmp_path / "evaluation.json").write_text(json.dumps({"tool": tool}), "utf-8")
     return tmp_path
@@ -240,8 +241,13 @@ def test_what_is_published_was_trained_on_free_data_and_scored(a_training: Path)
     training, _, folds = publish.checked(a_training, a_training / "MANIFEST.toml")
     assert training["licences"] == {"free": "CC BY 4.0"}
     assert folds == {}
-    for volumes in (["free", "closed"], ["of nowhere"]):
-        (a_training / "training.json").write_text(json.dumps({"volumes": volumes}), "utf-8")
+    for last, first in (
+        (["free", "closed"], []),
+        (["of nowhere"], []),
+        (["free"], ["free", "closed"]),
+    ):
+        said = json.dumps({"volumes": last, "before": {"volumes": first}})
+        (a_training / "training.json").write_text(said, "utf-8")
         with pytest.raises(SystemExit, match="may not be published"):
             publish.checked(a_training, a_training / "MANIFEST.toml")
 
@@ -313,9 +319,13 @@ def test_a_card_tells_all_that_was_measured(
     monkeypatch.setattr(publish, "MODEL", tmp_path)
     config = tomllib.loads((publish.HERE / "config.toml").read_text("utf-8"))
     history = [{"iteration": 9, "loss": 0.5, "right": 0.97, "left": 0.96, "ball": 0.61}]
+    before = {
+        "iterations": 8, "seconds": 1200, "config": config, "volumes": ["free"],
+        "history": [{"iteration": 8, "loss": 0.7, "right": 0.91, "left": 0.9, "ball": 0.4}],
+    }  # fmt: skip
     training = {
-        "volumes": ["free"], "slices": 14, "iterations": 9, "seconds": 3000, "history": history,
-        "config": config,
+        "volumes": ["free"], "slices": 14, "iterations": 9, "seconds": 1800, "history": history,
+        "config": config | config["finish"], "before": before,
     }  # fmt: skip
     report = a_report() | {"tool": {"version": "1.0.0+abc123.cpu-bf16"}}
     scored = {"slices": 3, "right": 0.95, "left": 0.93, "worst": 0.81}
@@ -328,6 +338,7 @@ def test_a_card_tells_all_that_was_measured(
     assert "$" not in card
     told = [
         *("A net 1.0.0", "abc123", "50 minutes on 2 cores", "cpu-bf16", "prone 1", "0.1 % false"),
+        *("8 and 9 iterations", "| 8 | 0.7 | 0.91 |"),
         *("| 9 | 0.5 | 0.97 | 0.96 | 0.61 |", "mean Dice of a side 0.940, worst 0.930"),
         *("Armato", "Somebody. A collection.", "not shown, for its licence (CC BY-NC 3.0)"),
     ]
