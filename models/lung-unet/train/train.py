@@ -161,8 +161,8 @@ def begun(start: Path | None, config: dict[str, Any]) -> tuple[UNet, dict[str, A
     if start is None:
         return UNet(tuple(config.get("channels", CHANNELS))), {}
     told = json.loads((start / "training.json").read_text("utf-8"))
-    kept = ("iterations", "seconds", "volumes", "slices", "history", "config")
-    return trained_in(start).train(), {name: told[name] for name in kept}
+    kept = ("iterations", "seconds", "volumes", "slices", "history", "config", "before")
+    return trained_in(start).train(), {name: told[name] for name in kept if name in told}
 
 
 def trained_in(folder: Path) -> UNet:
