@@ -80,7 +80,7 @@ class Row:
 def the_network(weights: Path | None) -> tuple[UNet, list[float]]:
     """And the reach of its layers, or nothing."""
     state = load((weights or MODEL / "weights.safetensors").read_bytes())
-    reach = state.pop(REACH, torch.zeros(0)).tolist()
+    reach = state.get(REACH, torch.zeros(0)).tolist()
     return network_from(state).eval(), reach
 
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from validate import Validation
 
 from dicom_node.tools.engine import Engine, engine_for
-from dicom_node.tools.unet import CHANNELS, REACH, UNet, fused, network_from, normalised
+from dicom_node.tools.unet import CHANNELS, UNet, fused, network_from, normalised
 
 HERE = Path(__file__).parent
 PROBE = 30  # after so many iterations it is known how many there is time for
@@ -167,9 +167,7 @@ def begun(start: Path | None, config: dict[str, Any]) -> tuple[UNet, dict[str, A
 
 def trained_in(folder: Path) -> UNet:
     """The network that a training left in its folder."""
-    state = load_file(folder / "weights.safetensors")
-    state.pop(REACH, None)
-    return network_from(state)
+    return network_from(load_file(folder / "weights.safetensors"))
 
 
 def finished(config: dict[str, Any], task: Task, out: Path) -> UNet:

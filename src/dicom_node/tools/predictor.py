@@ -269,7 +269,7 @@ def lung_segmenter(
     """
     try:
         state = load(weights)
-        reach = state.pop(REACH, torch.zeros(0)).tolist()
+        reach = state.get(REACH, torch.zeros(0)).tolist()
         network = network_from(state)
         engine = engine_for(device, threads, runtime, eight_bits=bool(reach))
         predictor = Predictor(network, engine, window_hu, partial(_placed, reach))

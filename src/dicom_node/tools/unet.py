@@ -139,6 +139,6 @@ def network_from(state: Mapping[str, Tensor]) -> UNet:
         channels.append(state[name].shape[0])
     network = UNet(tuple(channels), state["head.weight"].shape[0])
     complete = dict(network.state_dict())  # num_batches_tracked is not kept: only training has it
-    complete |= {name: value.float() for name, value in state.items()}
+    complete |= {name: value.float() for name, value in state.items() if name != REACH}
     network.load_state_dict(complete)
     return network

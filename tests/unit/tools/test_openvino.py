@@ -31,9 +31,7 @@ installed = pytest.mark.skipif(not find_spec("openvino"), reason="OpenVINO is no
 
 @pytest.fixture(scope="module")
 def shipped() -> UNet:
-    state = load(SHIPPED.read_bytes())
-    state.pop(REACH, None)
-    return fused(network_from(state).eval())
+    return fused(network_from(load(SHIPPED.read_bytes())).eval())
 
 
 @pytest.fixture(scope="module")
