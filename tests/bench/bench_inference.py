@@ -19,7 +19,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +84,9 @@ def _serve(pipe: Any, make: Callable[[], object]) -> None:
 
 def _peaks() -> dict[str, float]:
     """Of this process, MiB."""
-    here = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # not getrusage: that begins with what the parent had when this process was started
+    status = Path("/proc/self/status").read_text().split()
+    here = int(status[status.index("VmHWM:") + 1]) / 1024
     there = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else 0.0
     return {"memory": here, "device": there}
 
