@@ -34,16 +34,29 @@ def node(tmp_path_factory, build, shared_pacs):
         yield running
 
 
-def sent(node, *, body_part, one_lung=True):
+def objects_of(*, body_part, one_lung=True, slices=6):
     objects = a_series(
-        6, spacing_mm=(30.0, 8.0, 8.0), header=Header(seed=next(SEEDS), body_part=body_part)
+        slices, spacing_mm=(30.0, 8.0, 8.0), header=Header(seed=next(SEEDS), body_part=body_part)
     )
     for dataset in objects if one_lung else ():
         pixels = np.frombuffer(dataset.PixelData, np.int16).reshape(32, 32).copy()
         pixels[8:24, 17:28] = 40
         dataset.PixelData = pixels.tobytes()
+    return objects
+
+
+def send(node, objects):
     send_series(node.address, "DICOMNODE", objects, calling_ae="TESTPACS")
     return objects[0].SeriesInstanceUID
+
+
+def sent(node, **what):
+    return send(node, objects_of(**what))
+
+
+def released(node, uid):
+    done = CliRunner().invoke(release, [uid, "--config", str(node.config_path)])
+    assert done.exit_code == 0, done.output
 
 
 def row_of(node, uid):
@@ -87,8 +100,7 @@ def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_o
     assert f"dicom-node release {uid}" in node.why(uid)
     assert row_of(node, uid)["state"] == "HELD"
 
-    done = CliRunner().invoke(release, [uid, "--config", str(node.config_path)])
-    assert done.exit_code == 0, done.output
+    released(node, uid)
     node.wait(lambda: ALL in node.why(uid))
     passed = sent(node, body_part="HEAD", one_lung=False)
     node.wait(lambda: ALL in node.why(passed))
@@ -96,3 +108,31 @@ def test_a_doubtful_result_is_held_until_an_operator_releases_it_and_then_sent_o
     assert len(node.running.catalog.views.steps(uid)) == 1, "it was not made again"
     assert "which is doubtful" in node.why(uid)
     assert all("DOUBTFUL" in d.SeriesDescription for d in shared_pacs.made_from(uid))
+
+
+def test_what_was_held_for_doubt_is_not_sent_when_more_images_came(node, shared_pacs):
+    objects = objects_of(body_part="HEAD", slices=7)
+    uid = send(node, objects[:6])
+    node.wait(lambda: "HELD" in node.why(uid))
+    send(node, objects[6:])
+    node.wait(lambda: "then a result is made anew" in node.why(uid))
+    views = node.running.catalog.views
+    outdated = {result.sop_instance_uid for result in views.results(uid)}
+
+    released(node, uid)
+    node.wait(lambda: len(views.results(uid)) > len(outdated))
+    passed = sent(node, body_part="HEAD", one_lung=False)
+    node.wait(lambda: ALL in node.why(passed))
+    assert shared_pacs.made_from(uid) == [], (
+        "every stage had its turn, and the new one is held, too"
+    )
+    assert f"HELD: the result of careful is doubtful: {DOUBT}" in node.why(uid)
+    told = [line for line in node.story(uid).lines if line.kind == "DeliveryWithdrawn"]
+    assert len(told) == len(outdated)
+    assert all("outdated before it was sent: more images came" in line.text for line in told)
+
+    released(node, uid)
+    node.wait(lambda: "pacs has it (8 objects)" in node.why(uid))
+    arrived = {d.SOPInstanceUID for d in shared_pacs.made_from(uid)}
+    assert len(arrived) == 8
+    assert not arrived & outdated

@@ -19,6 +19,13 @@ _UNTOLD = (
     "WHERE replaced_by IS NOT NULL AND rejected_by = '' AND delivery.state <> 'WITHDRAWN' AND "
     "delivery.state NOT IN ('QUEUED', 'DEFERRED', 'PARKED', 'DEAD', 'SENDING')"
 )
+_OUTDATED = (  # a rejection note is about what its peer has, and that stays so
+    "SELECT delivery_id FROM series JOIN step USING (series_uid) JOIN result USING (step_id) "
+    "JOIN delivery ON result_uid = sop_instance_uid WHERE series.series_uid = ? "
+    "AND series.state = 'HELD' AND held_from <> 'COMPLETE' AND step.revision < series.revision "
+    "AND kind <> 'rejection' AND replaced_by IS NULL "
+    "AND delivery.state IN ('QUEUED', 'DEFERRED', 'PARKED', 'DEAD') ORDER BY delivery_id"
+)
 _NEWER = (
     "SELECT newer.state AS state FROM result AS made JOIN delivery AS newer "
     "ON newer.result_uid = made.sop_instance_uid WHERE made.source_series_uid = ? "
@@ -48,6 +55,11 @@ class Supersession:
         rows = self._rows(f"{_UNTOLD} AND source_series_uid = ?", source_series_uid)
         found = [self._replaced(row) for row in rows]
         return frozenset(one.destination for one in found if one.newer & DELIVERED)
+
+    def outdated(self, series_uid: str) -> list[int]:
+        """The deliveries of a held Series that a release is not to let go: nothing was sent, and it
+        was made of fewer images than there are now. That which is made then takes their place."""
+        return [row["delivery_id"] for row in self._rows(_OUTDATED, series_uid)]
 
     def series(self, series_uid: str) -> list[Result]:
         """The results of one Series of ours, by SOP Instance UID."""

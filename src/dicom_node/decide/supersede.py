@@ -25,6 +25,7 @@ UNSENT = frozenset(
 _ON_THEIR_WAY = frozenset({DeliveryState.QUEUED, DeliveryState.DEFERRED, DeliveryState.SENDING})
 
 SUPERSEDED = "superseded before it was sent: a newer result was made"
+OUTDATED = "outdated before it was sent: more images came while its Series was held"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

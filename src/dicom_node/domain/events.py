@@ -132,11 +132,16 @@ class SeriesHeld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesReleased:
-    """An operator let a Series go on; one that was not complete is declared whole."""
+    """An operator let a Series go on; one that was not complete is declared whole.
+
+    revision: of the Series as the operator found it, with what that release withdraws in the same
+    transaction; if it has changed, the release is void (None: not checked).
+    """
 
     at: float
     series_uid: str
     reason: str
+    revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,9 @@ def _state(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> str:
             again = f" (judged again by {_clock(series.due_at)} UTC)" if series.due_at else ""
             return f"still receiving: {series.reason or 'not judged yet'}{again}"
         case SeriesState.HELD:
-            return f"HELD: {series.reason} (to let it go on: {release})"
+            more = "; more images came: then a result is made anew"
+            since = more if catalog.supersession.outdated(series.series_uid) else ""
+            return f"HELD: {series.reason} (to let it go on: {release}{since})"
         case SeriesState.INCOMPLETE:
             if catalog.keeping.removed_of(series.series_uid):
                 return f"INCOMPLETE: {series.reason}"  # what was removed cannot be released

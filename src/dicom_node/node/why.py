@@ -218,7 +218,9 @@ def _others(events: Sequence[e.Event], names: Names) -> Iterator[Line]:
                 if event is list(many[uid].values())[-1]:
                     text = f"{len(many[uid])} results ({kind}) were made: {listed(many[uid])}"
                     yield Line(at=event.at, text=text)
-        elif isinstance(event, (e.DeliveryEnded, k.DeliveryConfirmed, k.ProofAwaited)):
+        elif isinstance(
+            event, (e.DeliveryEnded, e.DeliveryWithdrawn, k.DeliveryConfirmed, k.ProofAwaited)
+        ):
             some = many.get(names.result(event.delivery_id))
             if some:
                 thread = f"{next(iter(some))} to {names.destination(event.delivery_id)}"

@@ -352,6 +352,25 @@ def test_what_arrives_while_a_series_is_held_is_judged_after_the_release(catalog
     assert (series.state, series.revision, series.released) == (SeriesState.RECEIVING, 2, True)
 
 
+def test_a_release_is_void_if_more_arrived_since_the_operator_looked(catalog):
+    through_to_delivery(catalog)
+    catalog.commit(e.SeriesHeld(at=320, series_uid="1.2.3", reason="doubtful"))
+    assert catalog.supersession.outdated("1.2.3") == []
+    catalog.commit(arrival(2))
+    with pytest.raises(CatalogError, match="release it again"):
+        catalog.commit(e.SeriesReleased(at=340, series_uid="1.2.3", reason="go", revision=1))
+    assert catalog.views.series("1.2.3").state is SeriesState.HELD
+    (outdated,) = catalog.supersession.outdated("1.2.3")
+    catalog.commit(
+        e.DeliveryWithdrawn(at=341, delivery_id=outdated, reason="outdated"),
+        e.SeriesReleased(at=341, series_uid="1.2.3", reason="go", revision=2),
+    )
+    assert catalog.views.series("1.2.3").state is SeriesState.RECEIVING
+    assert catalog.claim_deliveries(now=342, limit=10, busy=frozenset()) == []
+    catalog.commit(e.DeliveryQueued(at=350, delivery=a_delivery()))  # the very same was made again
+    assert len(catalog.claim_deliveries(now=351, limit=10, busy=frozenset())) == 1
+
+
 def test_what_the_source_counts_is_kept_until_more_arrives(catalog):
     catalog.commit(opened(), arrival(1))
     said = e.SourceCounted(at=160, series_uid="1.2.3", revision=1, count=2, source="PACS has 2")
