@@ -75,8 +75,8 @@ class SegmentationResult:
     labels_zyx: uint8, the shape of the Volume that the tool was given, 0 = background, else
         Segment.number. All zero is a readable result: nothing was found.
     notes: sentences for the reader (what was ignored); written into the object. doubts: why the
-        result may be wrong. warnings: about the input, and the doubts, by the node; written into
-        the object and each segment's description.
+        result may be wrong. warnings: the doubts, and what is to be said of the input, by the node;
+        written into the object and each segment's description, as far as there is room.
     """
 
     labels_zyx: NDArray[np.uint8]

@@ -40,9 +40,12 @@ def plain(text: str, limit: int) -> str:
     return clean[:limit].strip()
 
 
-def titled(name: str, *, research_use: bool) -> str:
-    """A Series Description (LO): the name, and that it is not for clinical use."""
-    suffix = f" - {NOT_CLINICAL}" if research_use else ""
+def titled(name: str, *, mark: str = "", research_use: bool) -> str:
+    """A Series Description (LO): the name, its mark, and that it is not for clinical use.
+
+    Where there is no room for all, the name is cut.
+    """
+    suffix = mark + (f" - {NOT_CLINICAL}" if research_use else "")
     return plain(name, LO - len(suffix)) + suffix
 
 

@@ -32,10 +32,9 @@ class Replacement:
     series_uid: str
 
 
-def name_of(name: str, replaces: Sequence[Replacement], *, doubtful: bool = False) -> str:
-    """What a person reads in a list of Series."""
-    doubted = f"{name}, DOUBTFUL" if doubtful else name
-    return f"{doubted}, replaces earlier" if replaces else doubted
+def mark_of(replaces: Sequence[Replacement], *, doubtful: bool = False) -> str:
+    """What a person reads behind the name in a list of Series; "" where nothing is to be said."""
+    return ", DOUBTFUL" * doubtful + ", replaces earlier" * bool(replaces)
 
 
 def sentence(replaces: Sequence[Replacement]) -> str:

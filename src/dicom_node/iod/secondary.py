@@ -181,9 +181,9 @@ def _dataset(series: _Series, index: int, instance_number: int) -> Dataset:
     image.SeriesNumber = series_number(
         source.get("SeriesNumber"), settings.series_number_offset + _AFTER
     )
-    doubtful = bool(series.result.doubts)
-    name = replacing.name_of(f"{identity.name} overlay", series.replaces, doubtful=doubtful)
-    image.SeriesDescription = titled(name, research_use=settings.research_use)
+    mark = " overlay" + replacing.mark_of(series.replaces, doubtful=bool(series.result.doubts))
+    title = titled(identity.name, mark=mark, research_use=settings.research_use)
+    image.SeriesDescription = title
     body_part = plain(str(source.get("BodyPartExamined", "")), SH)
     if body_part:
         image.BodyPartExamined = body_part

@@ -346,9 +346,10 @@ def _complete(encoded: Dataset, order: _Order) -> None:
     encoded.InstanceCreationTime = encoded.ContentTime = encoded.SeriesTime = time
     if body_part := _body_part(order):
         encoded.BodyPartExamined = body_part
-    name = replacing.name_of(identity.name, order.replaces, doubtful=bool(result.doubts))
-    encoded.SeriesDescription = titled(name, research_use=settings.research_use)
-    encoded.ContentDescription = RESEARCH_USE if settings.research_use else plain(name, LO)
+    mark = replacing.mark_of(order.replaces, doubtful=bool(result.doubts))
+    title = titled(identity.name, mark=mark, research_use=settings.research_use)
+    encoded.SeriesDescription = title
+    encoded.ContentDescription = RESEARCH_USE if settings.research_use else title
     replacing.relate(encoded, order.replaces)
     notes = [f"{RESEARCH_USE}."] if settings.research_use else []
     notes += [sentence] if (sentence := replacing.sentence(order.replaces)) else []

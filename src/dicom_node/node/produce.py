@@ -51,8 +51,8 @@ class Outcome:
     """What one run gave.
 
     seconds: of decode, infer and encode, and of resample where that was done. volume and results:
-    to look at. notes: of the results, with the warnings about their input first. doubts: of the
-    tool about its results.
+    to look at. notes: of the results, with the doubts and the warnings about their input first.
+    doubts: of the tool about its results.
     """
 
     produced: tuple[Produced, ...]
@@ -215,8 +215,11 @@ def _results(
 
 
 def _warned(result: ProcessingResult, warnings: Sequence[str]) -> ProcessingResult:
-    """The warnings about the input, and the doubts about the result, where readers look."""
-    said = (*warnings, *(DOUBTFUL + doubt for doubt in result.doubts))
+    """The doubts about the result, and the warnings about the input, where readers look.
+
+    The doubts first: of many sentences not everywhere is room for all.
+    """
+    said = (*(DOUBTFUL + doubt for doubt in result.doubts), *warnings)
     return replace(result, warnings=said) if said else result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 
@@ -31,7 +32,7 @@ NOON = datetime(2026, 1, 5, 12, 0, 0)
 EARLIER = Replacement(kind="sc", sop_instance_uid="2.25.5", series_uid="2.25.6")
 
 
-def made(paths, labels=None, *, warnings=(), settings=None, replaces=()):
+def made(paths, labels=None, *, warnings=(), doubts=(), settings=None, replaces=(), who=WHO):
     volume = read_volume(paths, tolerate=frozenset(Fault))
     by_uid = {read_attributes(p)["SOPInstanceUID"]: p for p in paths}
     if labels is None:
@@ -39,11 +40,15 @@ def made(paths, labels=None, *, warnings=(), settings=None, replaces=()):
         labels[:, 8:16, 6:14], labels[:, 8:16, 18:26] = 1, 2
     captures = encode_secondary_captures(
         SegmentationResult(
-            labels_zyx=labels, segments=SEGMENTS, notes=("A note.",), warnings=warnings
+            labels_zyx=labels,
+            segments=SEGMENTS,
+            notes=("A note.",),
+            warnings=warnings,
+            doubts=doubts,
         ),
         volume=volume,
         source_paths=[by_uid[uid] for uid in volume.instance_uids],
-        identity=WHO,
+        identity=who,
         settings=settings or SegSettings(),
         series_uid="2.25.77",
         content_at=NOON,
@@ -208,3 +213,10 @@ def test_lines_keep_their_colour_and_end_with_dots_where_there_is_no_room():
     assert len(cut) == 3
     assert cut[-1][0].endswith(" ...")
     assert overlay.wrapped([("w" * 99, None)], 100, 9) == [("w" * 99, None)]
+
+
+def test_an_overlay_and_a_doubt_are_named_however_long_the_name_of_the_model_is(paths):
+    who = replace(WHO, name="Lungs of adults on CT, by a distilled U-Net of two and a half D")
+    image = read(made(paths, doubts=("It may be wrong.",), who=who))[0]
+    assert " overlay, DOUBTFUL - " in image.SeriesDescription
+    assert len(image.SeriesDescription) <= 64

@@ -87,13 +87,14 @@ def encoded(
     *,
     settings: SegSettings | None = None,
     notes: tuple[str, ...] = (),
+    doubts: tuple[str, ...] = (),
     identity: AlgorithmIdentity = WHO,
 ) -> bytes:
     if labels is None:
         first = read_attributes(paths[0])
         labels = scattered_labels((len(paths), first["Rows"], first["Columns"]))
     return encode_segmentation(
-        SegmentationResult(labels_zyx=labels, segments=LUNGS, notes=notes),
+        SegmentationResult(labels_zyx=labels, segments=LUNGS, notes=notes, doubts=doubts),
         source_paths=paths,
         identity=identity,
         settings=settings or SegSettings(),
@@ -472,3 +473,11 @@ def test_whatever_goes_into_the_bytes_goes_into_the_uids(monkeypatch: pytest.Mon
     monkeypatch.setattr(identity, "__version__", "99.0.0")
     others.append(manner(SegSettings(), who, LUNGS))
     assert len({same, *others}) == 8
+
+
+def test_a_doubt_is_marked_in_the_series_description_however_long_the_name_is(tmp_path, body):
+    paths = write_series(tmp_path, body)
+    who = replace(WHO, name="Lungs of adults on CT, by a distilled U-Net of two and a half D")
+    doubtful = parsed(encoded(paths, doubts=("It may be wrong.",), identity=who))
+    assert "DOUBTFUL" in doubtful.SeriesDescription
+    assert "DOUBTFUL" not in parsed(encoded(paths, identity=who)).SeriesDescription

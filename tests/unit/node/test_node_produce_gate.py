@@ -307,3 +307,16 @@ def test_a_single_plane_has_a_volume_only_where_its_thickness_is_known(
     assert bool(told) is (thickness is None)
     comments = pydicom.dcmread(BytesIO(outcome.produced[0].data)).ImageComments
     assert ("1 mm stands for it" in comments) is (thickness is None)
+
+
+def test_a_doubt_stands_before_the_warnings_about_the_input(tmp_path: Path) -> None:
+    """Readers have room for the first ones only."""
+    volume, truth = chest(20.0)
+    one_lung = np.where(truth == 2, 40, volume.voxels_zyx).astype(np.int16)
+    objects = series(replace(volume, voxels_zyx=one_lung))
+    outcome = run(tmp_path, objects, InputPolicy(tilt=WARN))
+    assert outcome.doubts
+    (first, *others) = outcome.results[0].warnings
+    assert first == f"Doubtful: {outcome.doubts[0]}"
+    assert others[-1].startswith("Warning: ")
+    assert seg_of(outcome).SegmentSequence[0].SegmentDescription.startswith("Doubtful: ")
