@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -34,20 +35,47 @@ _BESIDE_MM = 45.0  # a window reaches so far beyond what is new
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
+class Shown:
+    """Memory in which planes lie side by side for as long as they are looked at.
+
+    It may be one for many Series. It is used again and again: new pages cost more. size_bytes: so
+    much of it was in use at most.
+    """
+
+    size_bytes: int = 0
+    _memory: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+
+    def stacked(self, planes: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+        """The planes, all of one shape, in order; good until this is called again."""
+        dtype, shape = np.result_type(*planes), (len(planes), *planes[0].shape)
+        wanted = math.prod(shape) * dtype.itemsize
+        if self._memory.nbytes < wanted:
+            self.release()  # before, so that there are never two of them
+            self._memory = np.empty(wanted * 5 // 4, np.uint8)
+        self.size_bytes = max(self.size_bytes, wanted)
+        return np.stack(planes, out=self._memory[:wanted].view(dtype).reshape(shape))
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._memory, self.size_bytes = np.empty(0, np.uint8), 0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class ArrivingStack:
     """Parallel planes, in order along their normal, as far as they have arrived.
 
     Only what lies like the first planes is taken; where those turn out to be localizers, what comes
-    next is. Anything else is left for the verdict.
+    next is. Anything else is left for the verdict. size_bytes: of the planes. shown: where they are
+    put side by side, which takes as much again where all of them are.
     """
 
     planes: Planes = field(default_factory=dict)
     size_bytes: int = 0
+    shown: Shown = field(default_factory=Shown)
     _normal: Vector = (0.0, 0.0, 1.0)  # of the first plane
     _heights: list[float] = field(default_factory=list)
     _placed: list[tuple[str, Plane]] = field(default_factory=list)  # key, plane; by height
     _fresh: list[float] = field(default_factory=list)
-    _shown: NDArray[np.generic] = field(default_factory=lambda: np.empty((0, 0, 0), np.int16))
 
     def add(self, path: Path, attributes: Attributes, key: str) -> bool:
         """Decode an image and put it in its place; False where it has none here.
@@ -106,18 +134,11 @@ class ArrivingStack:
         key_of = {plane.uid: key for key, plane in chosen}
         keys = [key_of[uid] for uid in judged.uids]
         return Volume(
-            voxels_zyx=self._stacked([self.planes[key] for key in keys]),
+            voxels_zyx=self.shown.stacked([self.planes[key] for key in keys]),
             affine_lps_mm=affine_of(judged),
             heights_mm=judged.positions_mm,
             slice_keys=tuple(keys),
         )
-
-    def _stacked(self, planes: list[NDArray[np.generic]]) -> NDArray[np.generic]:
-        """The planes side by side, in memory that was touched before: new pages cost more."""
-        dtype = np.result_type(*planes)
-        if len(self._shown) < len(planes) or self._shown.dtype != dtype:
-            self._shown = np.empty((len(planes) * 5 // 4, *planes[0].shape), dtype)
-        return np.stack(planes, out=self._shown[: len(planes)])
 
     def _belongs(self, plane: Plane) -> bool:
         if not self._placed:

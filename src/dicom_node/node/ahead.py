@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dicom_node.decide.arriving import awaited_until
 from dicom_node.domain.errors import CatalogError, NodeError
 from dicom_node.domain.tool import ToolContext, WorksAhead
-from dicom_node.iod.arriving import ArrivingStack, Planes
+from dicom_node.iod.arriving import ArrivingStack, Planes, Shown
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.toolbox import Toolbox
@@ -51,17 +51,27 @@ class _Work:
 
     asked_at: instances when the routes were asked. seen: the number of the last event that was
     looked at. rounded_off: instances when it was worked on as if no more would come. spoilt: tools
-    that failed, which a step will tell. last_at: when an instance came.
+    that failed, which a step will tell. last_at: when an instance came. instances: how many had.
+    gave_way: instances when it made room for another Series, 0 if it never did.
     """
 
+    stack: ArrivingStack
     wanted: tuple[str, ...] = ()
     last_at: float = 0.0
+    instances: int = 0
+    gave_way: int = 0
     asked_at: int = 0
     seen: int = 0
     rounded_off: int = 0
-    stack: ArrivingStack = field(default_factory=ArrivingStack)
     memories: dict[str, Memory] = field(default_factory=dict)
     spoilt: set[str] = field(default_factory=set)
+
+    def give_way(self) -> None:
+        """Forget all that was done; it is begun anew when more instances have come."""
+        self.stack = ArrivingStack(shown=self.stack.shown)
+        self.memories.clear()
+        self.seen = self.rounded_off = 0
+        self.gave_way = self.instances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +79,8 @@ class Ahead:
     """Prepares steps that are to be expected, in small portions.
 
     expected: the ids of the tools that the routes would give a Series, as far as it has arrived.
-    tools: only those that are loaded work ahead. most_bytes: of decoded planes, for all Series.
+    tools: only those that are loaded work ahead. most_bytes: of decoded planes, for all Series, and
+    of the memory in which they are shown to a tool.
     """
 
     journal: Journal
@@ -79,6 +90,7 @@ class Ahead:
     tools: Toolbox
     most_bytes: int
     _works: dict[str, _Work] = field(default_factory=dict)
+    _shown: Shown = field(default_factory=Shown)
 
     def turn(self, is_due: Callable[[], bool]) -> float | None:
         """Do a portion, until a step is due. Returns when to go on: None at the next bell."""
@@ -86,6 +98,8 @@ class Ahead:
         now = self.clock.now()
         for uid in [uid for uid in self._works if not arrivals.is_expected(uid)]:
             del self._works[uid]
+        if not any(self.holds.values()):
+            self._shown.release()
         later: list[float] = []
         for arriving in arrivals.series(_SERIES):
             if is_due() or self._did(arriving, now, is_due):
@@ -124,8 +138,9 @@ class Ahead:
 
         Whatever a file or a tool raises, it raises again in the step, where it is recorded.
         """
-        work = self._works.setdefault(arriving.series_uid, _Work())
-        work.last_at = arriving.last_at
+        empty = _Work(stack=ArrivingStack(shown=self._shown))
+        work = self._works.setdefault(arriving.series_uid, empty)
+        work.last_at, work.instances = arriving.last_at, arriving.instances
         try:
             return self._portion(arriving, work, now, is_due)
         except CatalogError:
@@ -140,6 +155,8 @@ class Ahead:
         self, arriving: Arriving, work: _Work, now: float, is_due: Callable[[], bool]
     ) -> bool:
         uid = arriving.series_uid
+        if arriving.instances <= work.gave_way:
+            return False
         if arriving.instances >= 2 * work.asked_at:  # not at each image: all are read for it
             work.asked_at = arriving.instances
             work.wanted = self.expected(uid)
@@ -171,24 +188,33 @@ class Ahead:
 
     def _take_in(self, uid: str, work: _Work, stop: Callable[[], bool]) -> bool:
         """Decode what is new, as far as there is room. Returns whether there was anything."""
-        if not self._room(work):
-            return False
-        new = self.journal.catalog.arrivals.instances(uid, work.seen, _AT_ONCE)
-        for number, instance in new:
-            work.seen = number
+        taken = False
+        for number, instance in self.journal.catalog.arrivals.instances(uid, work.seen, _AT_ONCE):
+            if not self._room(work):
+                break
+            work.seen, taken = number, True
             self._add(work, instance)
             if stop():
                 break
-        return bool(new)
+        return taken
 
     def _room(self, work: _Work) -> bool:
-        """Whether there is; Series that have not grown for long make room for one that does."""
-        used = sum(other.stack.size_bytes for other in self._works.values())
-        for uid, other in sorted(self._works.items(), key=lambda item: item[1].last_at):
-            if used < self.most_bytes or other.last_at > work.last_at - _STALE_S:
+        """Whether there is for what is new; Series that have not grown for long make some.
+
+        Not for one that had to make room itself: two would push one another out for ever.
+        """
+        for other in sorted(self._works.values(), key=lambda other: other.last_at):
+            stale = other.last_at <= work.last_at - _STALE_S
+            if self._is_free() or work.gave_way or not stale:
                 break
-            used -= self._works.pop(uid).stack.size_bytes
-        return used < self.most_bytes
+            if other.stack.planes:
+                other.give_way()
+        return self._is_free()
+
+    def _is_free(self) -> bool:
+        sizes = [work.stack.size_bytes for work in self._works.values()]
+        shown = max([self._shown.size_bytes, *sizes])  # sooner or later all of a Series is
+        return sum(sizes) + shown < self.most_bytes
 
     def _add(self, work: _Work, instance: Instance) -> None:
         try:

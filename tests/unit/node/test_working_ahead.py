@@ -485,6 +485,28 @@ def test_it_leaves_off_between_two_slices_when_a_step_is_due(a_world, chest, net
     assert len(network) == 3
 
 
+@pytest.mark.parametrize("localizers", [1, 2])
+def test_localizers_of_another_matrix_that_come_first_keep_nothing_from_it(
+    a_world, batch, chest, network, localizers
+):
+    larger, _ = chest_phantom(slices=SLICES, size=64, spacing_mm=(5.0, 8.0, 8.0))
+    objects = ct_series(chest)
+    scouts = ct_series(larger, header=Header(seed=9))[5 : 5 + localizers]
+    for scout in scouts:
+        scout.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+        scout.SeriesInstanceUID = objects[0].SeriesInstanceUID
+        scout.StudyInstanceUID = objects[0].StudyInstanceUID
+        scout.FrameOfReferenceUID = objects[0].FrameOfReferenceUID
+    objects = [*scouts, *objects]
+    expected = batch(objects)
+    world = a_world()
+    performer = world.performer()
+    world.receive(objects, performer)
+    network.clear()
+    assert world.perform(performer, objects[0].SeriesInstanceUID) == expected
+    assert len(network) == 0, "nothing was left for the step"
+
+
 @pytest.mark.parametrize("what", ["a localizer first", "planes that lie differently"])
 def test_what_does_not_fit_in_changes_nothing(a_world, batch, chest, network, what):
     objects = ct_series(chest)
@@ -581,19 +603,56 @@ def test_its_memory_is_bounded_and_a_series_that_is_too_large_has_its_result(
     objects = ct_series(chest)
     plane = 48 * 48 * 2
     world = a_world()
-    performer = world.performer(ahead_bytes=5 * plane)
+    performer = world.performer(ahead_bytes=10 * plane)
     world.receive(objects, performer)
-    assert len(decoded) == 5
+    assert len(decoded) == 5, "where they are shown to the model they take as much again"
     assert world.perform(performer, objects[0].SeriesInstanceUID) == batch(objects)
 
 
 def test_series_that_compete_for_memory_do_not_push_one_another_out(a_world, chest, decoded):
     one, two = ct_series(chest, header=Header(seed=1)), ct_series(chest, header=Header(seed=2))
     world = a_world()
-    performer = world.performer(ahead_bytes=20 * 48 * 48 * 2)
+    performer = world.performer(ahead_bytes=30 * 48 * 48 * 2)
     world.receive([d for pair in zip(one, two, strict=True) for d in pair], performer)
     assert len(decoded) == 20
     assert Counter(decoded).most_common(1)[0][1] == 1
+
+
+def test_a_series_that_made_room_for_another_does_not_push_it_out_in_its_turn(
+    a_world, batch, chest, decoded
+):
+    one, two = ct_series(chest, header=Header(seed=1)), ct_series(chest, header=Header(seed=2))
+    ids = [objects[0].SeriesInstanceUID for objects in (one, two)]
+    world = a_world()
+    performer = world.performer(ahead_bytes=20 * 48 * 48 * 2)
+    world.opens()
+    for dataset in one[:12]:
+        world.arrives(dataset)
+        idle(performer)
+    assert performer.ahead is not None
+    assert performer.ahead.holds == {ids[0]: 10}
+    world.clock.at += 15  # a pause, and its association stays open
+    for dataset in two[:6]:
+        world.arrives(dataset)
+    for _ in range(30):
+        performer.run_due(world.clock.now())
+        world.clock.at += 1.0
+    assert performer.ahead.holds == {ids[0]: 0, ids[1]: 6}
+    assert len(decoded) == 10 + 6
+    world.arrives(one[12])  # now it takes the room that is left, and no more
+    idle(performer)
+    assert performer.ahead.holds[ids[1]] == 6
+    assert 0 < performer.ahead.holds[ids[0]] < 10
+    began = len(decoded)
+    for _ in range(30):
+        performer.run_due(world.clock.now())
+        world.clock.at += 1.0
+    assert len(decoded) == began
+    for dataset in (one[13], *two[6:]):
+        world.arrives(dataset)
+        idle(performer)
+    world.ends()
+    assert [world.perform(performer, uid) for uid in ids] == [batch(one), batch(two)]
 
 
 def test_what_is_not_expected_any_more_is_forgotten(a_world, chest):
