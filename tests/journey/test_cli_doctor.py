@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from dicom_node.domain import events as e
 from dicom_node.domain.records import Instance
 from dicom_node.domain.tool import ImageProcessingTool, SegmentationResult, ToolContext
 from dicom_node.domain.volume import Volume
+from dicom_node.node.bell import PERFORM, Bell
 from dicom_node.node.layout import lock_data_dir
+from dicom_node.node.pulse import Pulse
 from dicom_node.testing.models import LUNGS
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.series import Header, a_series
@@ -228,6 +231,21 @@ def test_a_node_without_a_performer_is_doubtful(doctor, site):
     assert found["state"] == "warning"
     assert "no performer lives" in found["text"]
     assert doctor(path).of("performer") == [], "nor does a node"
+
+
+def test_the_performers_of_every_device_are_looked_for(doctor, site):
+    path = site()  # one performer on each device
+    data = path.parent / "var"
+    data.mkdir()
+    for number in range(3):  # as the node starts them on three devices
+        Pulse(data_dir=data, number=number).beat()
+    bell = Bell(data)
+    with lock_data_dir(data), closing(bell), closing(bell.listen(PERFORM, 1)):
+        found = doctor(path).one("performer")
+        assert found["state"] == "warning"
+        assert "only 1 of 3 performers live" in found["text"]
+        with closing(bell.listen(PERFORM, 0)), closing(bell.listen(PERFORM, 2)):
+            assert doctor(path).one("performer")["text"] == "3 processes live"
 
 
 def test_every_mistake_of_the_file_is_told_with_exit_2(doctor, site, run):

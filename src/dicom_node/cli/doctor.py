@@ -98,8 +98,8 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
 
 def _performer(config: Config) -> Finding:
     """Whether there are processes to run models in, beside the node that runs."""
-    living, wanted = pulse.living(config.data_dir), config.engine.performers
-    if living >= wanted:
+    living, wanted = pulse.living(config.data_dir), len(pulse.started(config.data_dir))
+    if living and living >= wanted:
         return well("performer", "its process lives" if living == 1 else f"{living} processes live")
     if living:
         return doubtful(

@@ -16,6 +16,7 @@ from dicom_node.node.clock import uptime_s
 
 SILENT_S = 90.0
 """A performer looks up every 30 s when it has nothing to do, and every 20 s while it works."""
+_STEM = "performer-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Pulse:
     @property
     def path(self) -> Path:
         """The file."""
-        return self.data_dir / f"performer-{self.number}.pulse"
+        return self.data_dir / f"{_STEM}{self.number}.pulse"
 
     def beat(self) -> None:
         """Give a sign of life; never fails."""
@@ -50,9 +51,22 @@ class Pulse:
         return silence if silence >= 0 else float("inf")
 
 
+def started(data_dir: Path) -> list[int]:
+    """The numbers of the performers that the node has started: on each device one or several."""
+    stems = (path.stem.removeprefix(_STEM) for path in data_dir.glob(f"{_STEM}*.pulse"))
+    return sorted(int(number) for number in stems if number.isdecimal())
+
+
+def forget(data_dir: Path, count: int) -> None:
+    """There are but `count` performers from now on; never fails."""
+    for number in [number for number in started(data_dir) if number >= count]:
+        with contextlib.suppress(OSError):
+            Pulse(data_dir=data_dir, number=number).path.unlink(missing_ok=True)
+
+
 def living(data_dir: Path) -> int:
     """How many performers are there, and not frozen."""
     bell = bells.Bell(data_dir)
-    heard = [n for n in range(bells.PERFORMERS_MAX) if bell.is_heard(bells.PERFORM, n)]
+    heard = [n for n in started(data_dir) if bell.is_heard(bells.PERFORM, n)]
     bell.close()
     return sum(Pulse(data_dir=data_dir, number=n).silence_s() < SILENT_S for n in heard)

@@ -15,7 +15,7 @@ from dicom_node.domain import events as e
 from dicom_node.domain.records import Step
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
-from dicom_node.node.pulse import SILENT_S, Pulse
+from dicom_node.node.pulse import SILENT_S, Pulse, forget
 
 _log = logging.getLogger("dicom_node")
 _LOOK_S = 0.5
@@ -61,6 +61,7 @@ class Supervisor:
     def run_due(self, now: float) -> float:
         """Look after every performer. Returns when to look again."""
         if not self.children:
+            forget(self.data_dir, self.count)  # there may have been more devices before
             self.children.extend(
                 _Child(number, Pulse(data_dir=self.data_dir, number=number))
                 for number in range(self.count)

@@ -550,6 +550,17 @@ def test_a_performer_that_is_frozen_while_idle_is_ended_and_is_not_said_to_live(
             watch.end()
 
 
+def test_performers_of_devices_that_are_gone_are_not_waited_for(world):
+    for number in range(4):  # of an earlier start
+        pulse.Pulse(data_dir=world.folder, number=number).beat()
+    watch = supervisor(world, *IDLE, count=2)
+    try:
+        watch.run_due(world.clock.now())
+        assert pulse.started(world.folder) == [0, 1]
+    finally:
+        watch.end()
+
+
 def test_a_sign_of_life_from_before_the_machine_was_started_is_none(tmp_path):
     beat = pulse.Pulse(data_dir=tmp_path)
     assert beat.silence_s() == float("inf")
