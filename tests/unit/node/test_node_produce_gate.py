@@ -212,7 +212,7 @@ def test_a_missing_plane_is_bridged_where_the_policy_allows(tmp_path: Path) -> N
         run(tmp_path / "a", made)
     outcome = run(tmp_path / "b", made, InputPolicy(holes=WARN))
     assert volumes(outcome) == pytest.approx({1: ELLIPSOID_ML, 2: ELLIPSOID_ML}, rel=0.03)
-    assert "1 plane is missing" in outcome.notes[0]
+    assert any("1 plane is missing" in note for note in outcome.notes)
 
 
 def copies_of(datasets: Sequence[Dataset]) -> list[Dataset]:
@@ -259,7 +259,7 @@ def test_stored_values_without_a_rescale_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAVolume, match="no value is below 0 HU"):
         run(tmp_path / "a", series(raw))
     outcome = run(tmp_path / "b", series(raw), InputPolicy(hu=WARN))
-    assert "no value is below 0 HU (24 to 1064)" in outcome.notes[0]
+    assert any("no value is below 0 HU (24 to 1064)" in note for note in outcome.notes)
 
 
 def test_a_foreign_body_part_is_a_warning_or_a_refusal(tmp_path: Path) -> None:
