@@ -69,7 +69,8 @@ def tried(tool: ImageProcessingTool, name: str, built_s: float) -> Finding:
     began = time.perf_counter()
     results = tool.process(volume, ToolContext())
     ran_s = time.perf_counter() - began
-    engine = tool.version_id().rpartition(".")[2]
+    version = tool.version_id()
+    engine = version.partition("+")[2].partition(".")[2] or version
     text = f"{name} on {engine}: loaded in {built_s:.1f} s, one test slice in {ran_s:.2f} s"
     lungs = truth > 0
     right = max((float((r.labels_zyx[lungs] == truth[lungs]).mean()) for r in results), default=0.0)

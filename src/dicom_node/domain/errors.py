@@ -52,11 +52,23 @@ class NotAVolume(ObjectError):
 
 
 class ToolError(NodeError):
-    """A tool cannot be loaded, or failed."""
+    """A tool cannot be loaded, or failed.
+
+    lost: with it the process lost its device, and only a fresh process can use that again.
+    """
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        self.lost = lost
+        super().__init__(message)
 
 
 class ToolUnavailable(ToolError):
     """A tool cannot be loaded: that has nothing to do with the input, and can be mended."""
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the process should end after this error, for a fresh one to begin."""
+    return isinstance(error, ToolError) and error.lost
 
 
 class PeerError(NodeError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dicom_node.decide.arriving import awaited_until
-from dicom_node.domain.errors import CatalogError, NodeError
+from dicom_node.domain.errors import CatalogError, NodeError, is_lost
 from dicom_node.domain.tool import ToolContext, WorksAhead
 from dicom_node.iod.arriving import ArrivingStack, Planes, Shown
 from dicom_node.node.clock import Clock
@@ -145,7 +145,9 @@ class Ahead:
             return self._portion(arriving, work, now, is_due)
         except CatalogError:
             raise
-        except Exception as error:  # noqa: BLE001  # of the tool, or of what nobody has judged yet
+        except Exception as error:  # of the tool, or of what nobody has judged yet
+            if is_lost(error):
+                raise
             what = f"{type(error).__name__}: {error}"
             _log.info("nothing is done ahead for series %s: %s", arriving.series_uid, what)
             work.spoilt.update(work.wanted)

@@ -19,6 +19,7 @@ from dicom_node.domain.errors import (
     SpoolError,
     ToolError,
     ToolUnavailable,
+    is_lost,
 )
 from dicom_node.domain.policy import HOLD
 from dicom_node.domain.records import Result, Step
@@ -108,12 +109,15 @@ class Performer:
     def _perform(self, step: Step) -> None:
         """One step to its end: completed, canceled (the input), or failed (the tool, the disk).
 
-        Whatever else goes wrong fails the step, too, and is raised.
+        Whatever else goes wrong fails the step, too, and is raised; so is the loss of the device.
         """
         known = False
         try:
             self._tried(step)
             known = True
+        except ToolError:
+            known = True
+            raise
         finally:
             if not known:
                 kind = getattr(sys.exc_info()[0], "__name__", "")
@@ -135,6 +139,8 @@ class Performer:
             )
         except NodeError as error:
             self._failed(step, error)
+            if is_lost(error):
+                raise
         except MemoryError:
             self._failed(step, ToolError("out of memory"))
 

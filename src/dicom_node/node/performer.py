@@ -71,6 +71,9 @@ def main(arguments: list[str]) -> int:
     place = Place(number=int(number), devices=tuple(devices.split(",")))
     try:
         return _perform(place, float(clock_offset), Path(configuration), cold=mode == [COLD])
+    except ToolError as error:  # a stage outlives all others
+        _log.error("performer %s ends, and a fresh one is to go on: %s", number, error)
+        return 1
     except NodeError as error:
         _log.error("performer %s cannot start: %s", number, error)
         return 1

@@ -44,7 +44,7 @@ class Toolbox:
             try:
                 self._loaded[tool_id] = self.build(tool_id)
             except ToolError as error:
-                raise ToolUnavailable(str(error)) from error
+                raise ToolUnavailable(str(error), lost=error.lost) from error
             except (ImportError, OSError) as error:
                 what = f"model {tool_id} cannot be loaded: {type(error).__name__}: {error}"
                 raise ToolUnavailable(what) from error

@@ -7,6 +7,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dicom_node.domain.errors import ToolError
+from dicom_node.tools.mishaps import is_shortage
 from dicom_node.tools.unet import SIDE, normalised
 
 BATCHES = (16, 8, 4, 1)
@@ -29,7 +31,7 @@ class Engine:
 
     precision: "fp32", "bf16", "fp16" or "int8"; batch: slices at a time, of which a core wants one:
     the activations of more leave its cache; threads: on the CPU, 0 = as many as torch takes;
-    runtime: "torch", or "openvino" on the CPU.
+    runtime: "torch", or "openvino" on the CPU; release: of a runtime that is not torch.
     """
 
     device: str
@@ -37,13 +39,19 @@ class Engine:
     batch: int = 1
     threads: int = 0
     runtime: str = "torch"
+    release: str = ""
 
     @property
     def label(self) -> str:
-        """All that may move a result by a rounding: sort of device, precision, size of a batch."""
+        """Sort of device, runtime and its release, precision, size of a batch.
+
+        Each may move a result by a rounding; so may what is not named, the model of the processor
+        and the release of torch.
+        """
         sort = self.device.partition(":")[0]
         usual = 1 if sort == "cpu" else BATCHES[0]
-        parts = [sort, *([] if self.runtime == "torch" else [self.runtime]), self.precision]
+        runtime = [] if self.runtime == "torch" else [self.runtime + self.release]
+        parts = [sort, *runtime, self.precision]
         return "-".join(parts if self.batch == usual else [*parts, f"b{self.batch}"])
 
 
@@ -107,7 +115,14 @@ def _with_openvino(engine: Engine, runtime: str, *, eight_bits: bool) -> Engine:
     # without these instructions sums of eight bits may overflow
     exact = torch.cpu._is_vnni_supported()  # noqa: SLF001
     precision = "int8" if eight_bits and exact else engine.precision
-    return replace(engine, runtime="openvino", precision=precision)
+    return replace(engine, runtime="openvino", release=_release(), precision=precision)
+
+
+def _release() -> str:
+    """Of OpenVINO, as far as the installation tells."""
+    with contextlib.suppress(PackageNotFoundError):
+        return version("openvino")
+    return ""
 
 
 def batch_in(free_bytes: int) -> int:
@@ -116,12 +131,14 @@ def batch_in(free_bytes: int) -> int:
 
 
 def rungs(top: Engine) -> Iterator[Engine]:
-    """What is tried when memory does not suffice: smaller batches, then the CPU."""
+    """What is tried when memory does not suffice, or the runtime fails: smaller batches, then torch
+    on the CPU.
+    """
     yield top
     for batch in BATCHES:
         if batch < top.batch:
             yield replace(top, batch=batch)
-    if top.device != "cpu":
+    if top.device != "cpu" or top.runtime != "torch":
         yield on_cpu(top.threads)
 
 
@@ -174,9 +191,9 @@ class Placed:
         """None where the driver cannot: then kernels are started one by one."""
         try:
             return _Graph(self._run, (self.engine.batch, 3, SIDE, SIDE), self.device)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
+        except RuntimeError as error:
+            if is_shortage(error):
+                raise
             return None
 
 

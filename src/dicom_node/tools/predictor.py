@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from torch import Tensor
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import ToolContext
 from dicom_node.tools.body import body_box
-from dicom_node.tools.engine import Engine, OnEngine, Placed, engine_for, rungs
+from dicom_node.tools.engine import Engine, OnEngine, Placed, engine_for, on_cpu, rungs
 from dicom_node.tools.lung_tool import Segmented
+from dicom_node.tools.mishaps import in_short, is_device_lost, is_shortage
 from dicom_node.tools.side_by_side import Crew, in_order
 from dicom_node.tools.slices import FoundSlice, Shown, Triple
 from dicom_node.tools.unet import REACH, SIDE, UNet, cut, fused, network_from, paste
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from dicom_node.domain.volume import Volume
 
+_log = logging.getLogger("dicom_node")
 TWO_MINDS = 1.1  # difference of the logits below which the best class is not 3 times as likely
 
 Place = Callable[[UNet, Engine, tuple[float, float]], OnEngine]
@@ -35,8 +38,8 @@ Progress = Callable[[int, int], None]
 class Predictor:
     """A trained network, loaded once.
 
-    engine: what the last answer came from; another one than at first only where memory did not
-    suffice for that. place: puts the network on an engine.
+    engine: what the last answer came from; another one than at first only after a mishap, which
+    says what happened to that. place: puts the network on an engine.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Predictor:
         if engine.threads > 0:
             torch.set_num_threads(engine.threads)
         self.engine = engine
+        self.mishap = ""
         self.window_hu = window_hu
         self._top = engine
         self._place = place
@@ -56,11 +60,17 @@ class Predictor:
         self._placed: OnEngine | None = None
 
     def warm(self) -> None:
-        """Run the network once; where memory does not suffice now, a Series finds out again."""
+        """Run the network once; where memory does not suffice now, a Series finds out again.
+
+        Raises RuntimeError where it cannot be run, and ToolError where the device is lost.
+        """
         try:
             self._on(self._top).warm()
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
             self._placed = None
+            if not is_shortage(error):
+                _raise_if_lost(self._top.device, error)
+                raise
 
     def found(
         self, shown: Shown, progress: Progress = lambda _done, _total: None
@@ -71,21 +81,23 @@ class Predictor:
 
         What `shown.memory` knows is not worked out again. Memory beyond input and output is that of
         a few batches of slices. Where it does not suffice all slices are worked out anew in smaller
-        batches, then on the CPU: every answer of a Series comes from one engine.
+        batches, then on the CPU, and there by torch at once where OpenVINO fails: every answer of a
+        Series comes from one engine.
         Raises ToolError.
         """
         for engine in rungs(self._top):
             try:
                 return self._all(self._on(engine), shown, progress)
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
                 self._placed = None
+                self.mishap = _mishap(engine, error)
             _let_go()  # after the exception, which holds what was allocated
         raise ToolError(f"The memory of {self._top.device} does not suffice for one slice.")
 
     def slices(self, shown: Shown, chosen: Sequence[Triple]) -> list[FoundSlice]:
         """What is found in the middle slice of each of some triples.
 
-        Raises torch.OutOfMemoryError: what is worked out ahead takes no second way.
+        Raises RuntimeError: what is worked out ahead takes no second way.
         """
         placed = self._on(self._top)
         batches = _batches(chosen, placed.engine.batch)
@@ -198,6 +210,25 @@ def _counts(logits: Tensor) -> Tensor:
     return torch.stack((doubtful, lung, torch.isfinite(logits).all(1).all(1).all(1)), dim=1)
 
 
+def _mishap(engine: Engine, error: RuntimeError) -> str:
+    """What happened, where another engine may do better. Raises what none does."""
+    if is_shortage(error):
+        return f"Memory was short on {engine.device}"
+    if engine.runtime != "torch":
+        _log.warning(
+            "OpenVINO failed, so torch runs the network for this series: %s", in_short(error)
+        )
+        return "OpenVINO failed"
+    _raise_if_lost(engine.device, error)
+    raise error
+
+
+def _raise_if_lost(device: str, error: RuntimeError) -> None:
+    if is_device_lost(device):
+        what = f"The device {device} does not answer any more: {in_short(error)}"
+        raise ToolError(what, lost=True) from error
+
+
 def _let_go() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
@@ -221,7 +252,7 @@ class LungSegmenter:
         used = self._predictor.engine
         notes: tuple[str, ...] = ()
         if used != self._usual:
-            notes = (f"Memory was short on {self._usual.device}: worked out by {used.label}.",)
+            notes = (f"{self._predictor.mishap}: worked out by {used.label}.",)
         return Segmented(labels_zyx=labels, unsure=unsure, notes=notes)
 
     def ahead(self, volume: Volume, context: ToolContext) -> None:
@@ -236,8 +267,11 @@ class LungSegmenter:
                 return
             try:
                 found = self._predictor.slices(shown, chosen)
-            except torch.OutOfMemoryError:
-                return  # the step will see
+            except RuntimeError as error:
+                if is_shortage(error):
+                    return  # the step will see
+                _raise_if_lost(self._usual.device, error)
+                raise
             for triple, one in zip(chosen, found, strict=True):
                 context.memory[shown.key(triple)] = one
 
@@ -264,21 +298,47 @@ def lung_segmenter(
 ) -> LungSegmenter:
     """Load the network from the bytes of a safetensors file, and run it once.
 
-    runtime: as of `engine_for`.
-    Raises ToolError for weights of another shape, and for a device or runtime that is not there.
+    runtime: as of `engine_for`; with "auto" torch runs it where OpenVINO does not work.
+    Raises ToolError for weights of another shape, and for a device or runtime that is not there, or
+    does not work.
     """
     try:
         state = load(weights)
         reach = state.get(REACH, torch.zeros(0)).tolist()
         network = network_from(state)
         engine = engine_for(device, threads, runtime, eight_bits=bool(reach))
-        predictor = Predictor(network, engine, window_hu, partial(_placed, reach))
-        predictor.warm()
+        place = partial(_placed, reach)
+        return LungSegmenter(_warmed(network, engine, window_hu, place, choice=runtime))
     except (KeyError, SafetensorError) as wrong:
         raise ToolError("The weights are not those of a lung U-Net.") from wrong
     except RuntimeError as refused:
-        raise ToolError(f"The network cannot be put on {device}: {refused}") from refused
-    return LungSegmenter(predictor)
+        what = f"The network cannot be put on {device}: {in_short(refused)}"
+        raise ToolError(what, lost=is_device_lost(device)) from refused
+
+
+def _warmed(
+    network: UNet, engine: Engine, window_hu: tuple[float, float], place: Place, *, choice: str
+) -> Predictor:
+    """Ready; through torch where OpenVINO does not work and nobody chose it."""
+    predictor = Predictor(network, engine, window_hu, place)
+    try:
+        predictor.warm()
+    except RuntimeError as refused:
+        if engine.runtime == "torch":
+            raise
+        if choice != "auto":
+            raise ToolError(
+                'OpenVINO is installed and does not work: install it anew, or set runtime = "auto" '
+                f"in the section [engine]. {in_short(refused)}"
+            ) from refused
+        _log.warning(
+            "OpenVINO is installed and does not work, so torch is used: %s", in_short(refused)
+        )
+    else:
+        return predictor
+    predictor = Predictor(network, on_cpu(engine.threads), window_hu, place)
+    predictor.warm()
+    return predictor
 
 
 def _placed(
@@ -288,4 +348,8 @@ def _placed(
         return Placed(network, engine, window_hu)
     from dicom_node.tools.openvino_network import OpenVinoNetwork  # noqa: PLC0415  (an extra)
 
-    return OpenVinoNetwork(network, engine, window_hu, reach)
+    try:
+        return OpenVinoNetwork(network, engine, window_hu, reach)
+    except (ImportError, AttributeError, TypeError, ValueError, OSError) as broken:
+        # half an installation, or a release with other names
+        raise RuntimeError(f"{type(broken).__name__}: {broken}") from broken

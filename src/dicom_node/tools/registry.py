@@ -12,9 +12,10 @@ from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
+from dicom_node.domain import volume
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import ImageProcessingTool
-from dicom_node.tools import lungs
+from dicom_node.tools import body, lung_tool, lungs, sheet
 from dicom_node.tools.lung_tool import LungTool, SliceWiseLungTool
 from dicom_node.tools.manifest import FILE_NAME, ModelManifest, applicable, read_manifest
 
@@ -110,7 +111,10 @@ def _unet(manifest: ModelManifest, on: On) -> ImageProcessingTool:
 def _threshold(manifest: ModelManifest, _on: On) -> ImageProcessingTool:
     from dicom_node.tools import threshold  # noqa: PLC0415  (not needed beside a network)
 
-    code = [Path(str(module.__file__)).read_bytes() for module in (threshold, lungs)]
+    code = [  # all that can move a voxel: there are no weights to tell one version from the next
+        Path(str(module.__file__)).read_bytes()
+        for module in (threshold, body, sheet, lungs, lung_tool, volume)
+    ]
     return LungTool(
         manifest=manifest,
         segmenter=threshold.segment,

@@ -14,6 +14,7 @@ import pydicom
 import pytest
 
 import dicom_node.node.perform as perform_module
+import dicom_node.node.performer as performer_module
 from dicom_node.catalog import Catalog
 from dicom_node.config.load import read
 from dicom_node.decide import completeness
@@ -25,7 +26,7 @@ from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.domain.tool import Applicable
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node import bell as bells
-from dicom_node.node import fallback, pulse
+from dicom_node.node import fallback, pulse, stage
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.bell import Bell
 from dicom_node.node.clock import SystemClock, uptime_s
@@ -247,6 +248,53 @@ def test_an_error_of_the_node_fails_the_step_and_is_raised(world, monkeypatch):
     assert "LookupError, an error of the node itself" in step.reason
     assert "secret" not in step.reason
     assert "LookupError" in world.told(uid)
+
+
+def losing(world: World, at: str):
+    """A builder of tools with which the process loses its device, when loaded or when run."""
+
+    def lost(*_: object):
+        raise ToolError("The device cuda:0 does not answer any more.", lost=True)
+
+    class Tool:
+        def __init__(self, tool) -> None:
+            self.tool = tool
+
+        def __getattr__(self, name: str):
+            return lost if name == "process" else getattr(self.tool, name)
+
+    def build(tool_id: str):
+        return lost() if at == "load" else Tool(world.build(tool_id))
+
+    return build
+
+
+@pytest.mark.parametrize("at", ["load", "run"])
+def test_a_performer_that_lost_its_device_fails_its_step_and_ends(world, at, monkeypatch):
+    uid = ready(world)
+    performer = world.performer(build=losing(world, at))
+    for hours in (1, 2):  # the one that is started then, too
+        monkeypatch.setattr(performer.clock, "now", lambda hours=hours: world.now + 3600 * hours)
+        listener = world.bell.listen(bells.PERFORM, 0)
+        with pytest.raises(ToolError, match="does not answer any more"):
+            stage.run("perform", performer.run_due, listener, performer.clock, threading.Event())
+    step = world.step(uid)
+    assert (step.state, step.attempt) == (StepState.SCHEDULED, 2)
+
+
+def test_a_performer_that_loses_its_device_while_it_loads_ends(world):
+    with pytest.raises(ToolError, match="does not answer any more"):
+        world.performer(build=losing(world, "load")).warm({"lung-threshold"})
+
+
+def test_a_performer_that_lost_its_device_says_so_at_its_end(monkeypatch, caplog):
+    def lost(*_: object, **_more: object):
+        raise ToolError("The device cuda:0 does not answer any more.", lost=True)
+
+    monkeypatch.setattr(performer_module, "_perform", lost)
+    monkeypatch.setattr(performer_module.log, "configure", lambda: None)
+    assert performer_module.main(["0", "cuda:0", "0.0", "configuration"]) == 1
+    assert "performer 0 ends, and a fresh one is to go on: The device cuda:0" in caplog.text
 
 
 def test_a_model_without_memory_fails_its_step(world):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import ToolContext
 from dicom_node.domain.volume import Volume
 from dicom_node.tools import engine as engines
-from dicom_node.tools.engine import Engine, Placed, engine_for
+from dicom_node.tools import openvino_network
+from dicom_node.tools.engine import Engine, OnEngine, Placed, engine_for
 from dicom_node.tools.registry import build_tool, load_models
 from dicom_node.tools.unet import REACH, UNet, blocks, fused, network_from, normalised
 
@@ -97,8 +100,9 @@ def test_eight_bits_are_taken_where_the_weights_tell_their_reach(
         tool = build_tool(manifest, device="cpu", threads=1, runtime="auto")
         labels[manifest.id] = tool.version_id().partition(".cpu-")[2]
         tool.process(a_chest, ToolContext())
-    assert labels["told"] == "openvino-int8"
-    assert labels["whole"] in ("openvino-bf16", "openvino-fp32")
+    release = version("openvino")
+    assert labels["told"] == f"openvino{release}-int8"
+    assert labels["whole"] in (f"openvino{release}-bf16", f"openvino{release}-fp32")
     assert build_tool(told, device="cpu", threads=1).version_id().endswith(("-bf16", "-fp32"))
 
 
@@ -117,6 +121,86 @@ def test_without_it_torch_is_taken_and_who_asks_for_it_is_told(
     assert engine_for("cpu", 1, "auto").runtime == "torch"
     with pytest.raises(ToolError, match=r"pip install 'dicom-node\[openvino\]'"):
         engine_for("cpu", 1, "openvino")
+
+
+def unloadable(*_: object) -> OnEngine:
+    raise ImportError("libtbb.so.12: cannot open shared object file")
+
+
+def half_installed(*_: object) -> OnEngine:
+    raise AttributeError("module 'openvino' has no attribute 'Core'")
+
+
+def refused(*_: object) -> OnEngine:
+    raise RuntimeError("Exception from src/plugins:\ncould not create a primitive")
+
+
+class Failing(Placed):
+    """Runs through torch, and fails as a runtime might: at once, or after so many slices."""
+
+    lasts = 0
+
+    def __init__(self, network: UNet, engine: Engine, window_hu: tuple[float, float]) -> None:
+        super().__init__(network, replace(engine, precision="fp32"), window_hu)
+        self.engine = engine
+        self.left = self.lasts
+
+    def logits(self, hu: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("could not execute a primitive")
+        return super().logits(hu)
+
+
+def failing(network: UNet, engine: Engine, window: tuple[float, float], _: object) -> OnEngine:
+    return Failing(network, engine, window)
+
+
+@pytest.mark.parametrize("broken", [unloadable, half_installed, refused, failing])
+def test_where_it_is_installed_and_does_not_work_torch_is_taken_unless_it_was_asked_for(
+    a_model: Callable[..., Path],
+    a_chest: Volume,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: Callable[..., OnEngine],
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda _: object())
+    monkeypatch.setattr(openvino_network, "OpenVinoNetwork", broken)
+    manifest = load_models(a_model())["small"]
+    tool = build_tool(manifest, device="cpu", threads=1, runtime="auto")
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "dicom_node"]
+    assert said.startswith("OpenVINO is installed and does not work, so torch is used: ")
+    assert "\n" not in said
+    plain = build_tool(manifest, device="cpu", threads=1, runtime="torch")
+    assert tool.version_id() == plain.version_id()
+    found, expected = (t.process(a_chest, ToolContext())[0] for t in (tool, plain))
+    assert np.array_equal(found.labels_zyx, expected.labels_zyx)
+    assert found.notes == expected.notes, "torch is what this installation has"
+    with pytest.raises(ToolError, match='does not work: install it anew, or set runtime = "auto"'):
+        build_tool(manifest, device="cpu", threads=1, runtime="openvino")
+
+
+def test_where_it_fails_within_a_series_torch_finds_all_of_it_and_the_result_says_so(
+    a_model: Callable[..., Path],
+    a_chest: Volume,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda _: object())
+    monkeypatch.setattr(openvino_network, "OpenVinoNetwork", failing)
+    monkeypatch.setattr(Failing, "lasts", 8)
+    manifest = load_models(a_model())["small"]
+    tool = build_tool(manifest, device="cpu", threads=2, runtime="openvino")
+    assert ".cpu-openvino" in tool.version_id()
+    plain = build_tool(manifest, device="cpu", threads=2, runtime="torch")
+    for _ in range(2):  # the next series begins with OpenVINO again
+        caplog.clear()
+        (found,), (expected,) = (t.process(a_chest, ToolContext()) for t in (tool, plain))
+        assert np.array_equal(found.labels_zyx, expected.labels_zyx)
+        assert tool.version_id() == plain.version_id()
+        engine = tool.version_id().rpartition(".")[2]
+        assert found.notes == (*expected.notes, f"OpenVINO failed: worked out by {engine}.")
+        assert "could not execute a primitive" in caplog.text
 
 
 ALONE = """

@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 import torch
 from torch import Tensor, nn
 
-from dicom_node.domain.errors import ToolError
+from dicom_node.domain.errors import ToolError, is_lost
 from dicom_node.domain.tool import ToolContext
 from dicom_node.domain.volume import Volume
 from dicom_node.tools import engine as engines
@@ -51,8 +51,9 @@ def some_slices(count: int = 5) -> Shown:
 class Short:
     """Places networks on the CPU, whatever the engine says; its memory holds so many slices."""
 
-    def __init__(self, *, gpu: int, cpu: int = 16) -> None:
+    def __init__(self, *, gpu: int, cpu: int = 16, error: RuntimeError | None = None) -> None:
         self.room = {"cuda": gpu, "cpu": cpu}
+        self.error = error or torch.OutOfMemoryError("as the test has it")
         self.tried: list[tuple[str, int]] = []
         self.seen: list[int] = []
 
@@ -65,7 +66,7 @@ class Short:
 
         def logits(hu: Tensor) -> Tensor:
             if len(hu) > self.room[sort]:
-                raise torch.OutOfMemoryError("as the test has it")
+                raise self.error
             self.seen.append(len(hu))
             return whole(hu)
 
@@ -168,6 +169,66 @@ def test_what_was_found_ahead_by_one_engine_is_not_mixed_with_another_one() -> N
     assert np.array_equal(found, known)
 
 
+SHORT = [
+    "CUDA error: out of memory",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes.",
+    "std::bad_alloc",
+]
+
+
+def with_keys(volume: Volume) -> Volume:
+    return replace(volume, slice_keys=tuple(f"slice {n}" for n in range(len(volume.voxels_zyx))))
+
+
+@pytest.mark.parametrize("words", SHORT)
+def test_memory_is_short_in_whatever_words(words: str, a_chest: Volume) -> None:
+    short = Short(gpu=8, error=RuntimeError(words))
+    predictor = Predictor(a_network(), GPU, WINDOW, short)
+    segmenter = LungSegmenter(predictor)
+    predictor.warm()
+    memory: dict[tuple[str, ...], object] = {}
+    segmenter.ahead(with_keys(a_chest), ToolContext(memory=memory, all_there=True))
+    assert not memory, "the step will see"
+    assert segmenter(a_chest, ToolContext()).notes == (
+        "Memory was short on cuda:0: worked out by cuda-fp16-b8.",
+    )
+
+
+def test_an_error_that_has_nothing_to_do_with_memory_is_not_tried_again() -> None:
+    short = Short(gpu=8, error=RuntimeError("mat1 and mat2 cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        Predictor(a_network(), GPU, WINDOW, short).found(some_slices())
+    assert short.tried == [("cuda", 16)]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_gpu_that_does_not_answer_any_more_is_lost_to_the_process(
+    answers: bool, a_chest: Volume, monkeypatch
+) -> None:
+    def synchronize(_device: str) -> None:
+        if not answers:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    short = Short(gpu=0, error=RuntimeError("CUDA error: an illegal\nmemory access"))
+    predictor = Predictor(a_network(), GPU, WINDOW, short)
+    segmenter = LungSegmenter(predictor)
+    context = ToolContext(memory={}, all_there=True)
+    for work in (
+        lambda: segmenter(a_chest, context),
+        lambda: segmenter.ahead(with_keys(a_chest), context),
+        predictor.warm,
+    ):
+        with pytest.raises((ToolError, RuntimeError), match=r"illegal\s+memory access") as raised:
+            work()
+        assert is_lost(raised.value) is not answers
+        assert isinstance(raised.value, ToolError) is not answers
+    assert {sort for sort, _ in short.tried} == {"cuda"}, "nothing is tried on another device"
+
+
 def test_what_is_no_number_is_no_result() -> None:
     network = a_network()
     network.head.bias.data[1] = torch.nan
@@ -253,6 +314,9 @@ def test_the_ladder_has_ever_smaller_batches_and_the_cpu_at_its_end() -> None:
     ]
     assert [(e.device, e.batch) for e in rungs(CPU)] == [("cpu", 1)]
     assert len({e.label for e in rungs(GPU)}) == 5, "each names its own arithmetic"
+    through_openvino = replace(CPU, runtime="openvino", release="2026.1", precision="int8")
+    assert [e.runtime for e in rungs(through_openvino)] == ["openvino", "torch"]
+    assert through_openvino.label == "cpu-openvino2026.1-int8"
 
 
 def test_a_batch_takes_no_more_than_half_of_the_free_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_node.domain import volume as domain_volume
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import Applicable, NotApplicable, ToolContext
 from dicom_node.domain.volume import Volume
+from dicom_node.tools import body, lung_tool, lungs, sheet, threshold
 from dicom_node.tools.registry import applicable, build_tool, load_models
 
 CT_IMAGE, SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7"
@@ -32,6 +35,31 @@ def test_the_shipped_model_is_the_one_that_its_manifest_pins() -> None:
     manifest = load_models(SHIPPED)["lung-unet"]
     assert [(s.number, s.label) for s in manifest.segments] == [(1, "Right lung"), (2, "Left lung")]
     assert manifest.modality == "CT"
+
+
+MOVERS = (threshold, body, sheet, lungs, lung_tool, domain_volume)
+
+
+@pytest.mark.parametrize("module", MOVERS, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_the_digest_of_a_threshold_is_that_of_all_code_that_can_move_a_voxel(
+    a_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module
+) -> None:
+    manifest = load_models(a_model("plain", kind="threshold"))["plain"]
+    before = build_tool(manifest).identity().digest
+    source = Path(module.__file__).read_text("utf-8")
+    (tmp_path / "changed.py").write_text(source + "# another version\n", "utf-8")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "changed.py"))
+    assert build_tool(manifest).identity().digest != before
+
+
+def test_no_module_that_can_move_a_voxel_is_left_out() -> None:
+    names = {module.__name__.rpartition(".")[2] for module in MOVERS}
+    of_no_voxel = {"guard", "manifest"}  # what a result may be doubted for; what a file says
+    for module in MOVERS:
+        source = Path(str(module.__file__)).read_text("utf-8")
+        imported = re.findall(r"from dicom_node\.tools\.(\w+) import", source)
+        imported += re.findall(r"from dicom_node\.tools import ([\w, ]+)", source)
+        assert {n for line in imported for n in line.split(", ")} <= names | of_no_voxel
 
 
 def test_finding_models_does_not_import_torch(a_model: Callable[..., Path]) -> None:
