@@ -457,3 +457,14 @@ def start_program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
 def _free_port() -> Callable[[], int]:
     """Gives TCP ports that nobody listens on."""
     return free_port
+
+
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """Of torch, for what is so small that threads only wait for one another; then as before."""
+    import torch  # noqa: PLC0415  (takes seconds, which few tests should pay)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

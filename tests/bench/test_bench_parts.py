@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,14 +22,7 @@ from floor import floor_of, gflop
 from inference_report import floor_s, goals, notebook_job, report
 from node_offline import LUNG_UNET, Offline
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """More wait for one another where other tests run beside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

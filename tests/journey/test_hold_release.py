@@ -149,6 +149,9 @@ def test_what_comes_after_a_release_makes_a_result_that_replaces_the_first(node,
     sent(node, objects[6:])
     node.wait(lambda: len(shared_pacs.made_from(uid)) == 2)
     node.wait(lambda: "which replaces 1 earlier one; pacs has it" in node.why(uid))
+    made = shared_pacs.made_from(uid)
+    used = [len(s.ReferencedSeriesSequence[0].ReferencedInstanceSequence) for s in made]
+    assert sorted(used) == [6, 8], "the first of what had come, the second of all"
 
 
 def test_a_series_that_is_waited_for_is_processed_as_it_is_when_released(node):

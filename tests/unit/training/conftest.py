@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import data
 import numpy as np
 import pytest
-import torch
 
 SHAPE = (14, 80, 96)
 SPACING = (5.0, 4.0, 4.0)
@@ -30,12 +29,8 @@ def a_chest() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The images are so small that threads only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_torch_thread: None) -> None:
+    """All images here are small."""
 
 
 @pytest.fixture
