@@ -10,12 +10,14 @@ import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
 from dicom_node.domain.tool import MILLILITRE, VOLUME, Measurement
 from dicom_node.domain.volume import Volume
+from dicom_node.tools.outside import open_air
 from dicom_node.tools.sheet import holes_of_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RIGHT, LEFT = 1, 2
+_WALL_MM = 2.0  # of a chest wall is not overlooked
 _ROWS_MM = 4.0  # between rows in which it is looked where both sides touch
 
 
@@ -28,6 +30,8 @@ class CleanUp:
     lung_ml: a side with less in total was not there at all.
     whole_ml, alike: pieces of so much each, the smaller with this share of the larger at least, are
     two lungs, and tell which is which by where they lie.
+    outside_ml: a piece of less than that which lies in the open air for the most part is a cloth or
+    the streaks of metal; a larger one is left to doubts.
     joined, part: what touches the other side more widely (see `joint`), and has at most this share
     of what it touches, is a part of it: two lungs have the mediastinum between them.
     """
@@ -37,6 +41,7 @@ class CleanUp:
     lung_ml: float = 5.0
     whole_ml: float = 100.0
     alike: float = 0.2
+    outside_ml: float = 250.0
     joined: float = 0.8
     part: float = 0.5
 
@@ -64,9 +69,10 @@ def cleaned(
 ) -> NDArray[np.uint8]:
     """RIGHT and LEFT as anatomy has them: uint8, a new array of the same shape.
 
-    labels_zyx: 0, RIGHT, LEFT, the shape of `volume`, which has canonical axes. What is joined to a
-    larger other side, and pieces that only touch the other side, change to it; small ones go; small
-    holes of a slice are filled; a side with next to nothing goes.
+    labels_zyx: 0, RIGHT, LEFT, the shape of `volume`, which has canonical axes and HU. What is
+    joined to a larger other side, and pieces that only touch the other side, change to it; small
+    ones go, and those outside the body; small holes of a slice are filled; a side with next to
+    nothing goes.
     """
     limits = limits or CleanUp()
     window = _window(labels_zyx)
@@ -75,6 +81,8 @@ def cleaned(
     voxel_ml = volume.voxel_ml_of_slices[window[0]]
     shown = np.array(labels_zyx[window], order="C")
     sides = _sides(shown, voxel_ml)
+    if _bared(shown, sides, volume, window, limits):
+        sides = _sides(shown, voxel_ml)
     if _joined_up(shown, sides, volume.spacing_zyx_mm, limits):
         sides = _sides(shown, voxel_ml)
     shown = _anatomical(shown, sides, limits)
@@ -160,6 +168,48 @@ def _anatomical(
 
 def _sides(labels: NDArray[np.uint8], voxel_ml: NDArray[np.float64]) -> dict[int, _Pieces]:
     return {side: _pieces(labels == side, voxel_ml) for side in (RIGHT, LEFT)}
+
+
+def _bared(
+    labels: NDArray[np.uint8],
+    sides: dict[int, _Pieces],
+    volume: Volume,
+    window: tuple[slice, slice, slice],
+    limits: CleanUp,
+) -> bool:
+    """Take away, in place, what is outside the body. Returns whether there was any.
+
+    labels: those of `window`. Looked at are the pieces that would stay otherwise.
+    """
+    found = False
+    for pieces in sides.values():
+        chosen = _kept(pieces, limits.piece_ml) & (pieces.ml < limits.outside_ml) & (pieces.ml > 0)
+        for number in np.flatnonzero(chosen):
+            piece = pieces.numbers == number
+            if _in_open_air(piece, labels, volume, window):
+                labels[piece] = 0
+                found = True
+    return found
+
+
+def _in_open_air(
+    piece: NDArray[np.bool_],
+    labels: NDArray[np.uint8],
+    volume: Volume,
+    window: tuple[slice, slice, slice],
+) -> bool:
+    """Whether most of a piece is; both are those of `window`."""
+    levels = np.flatnonzero(piece.any(axis=(1, 2)))
+    slices = slice(int(levels[0]), int(levels[-1]) + 1)
+    seen = np.asarray(volume.voxels_zyx)[window[0]][slices]
+    steps = tuple(
+        slice(None, None, max(1, int(_WALL_MM // mm))) for mm in volume.spacing_zyx_mm[1:]
+    )
+    shown = np.zeros(seen.shape, np.uint8)
+    shown[:, *window[1:]] = np.greater(labels[slices], 0) + np.asarray(piece[slices], np.uint8)
+    shown = shown[:, *steps]
+    bare = open_air(seen[:, *steps], shown > 0)[shown > 1]
+    return bool(np.count_nonzero(bare) > bare.size / 2)
 
 
 def _joined_up(

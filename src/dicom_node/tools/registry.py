@@ -15,7 +15,7 @@ import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 from dicom_node.domain import volume
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import ImageProcessingTool
-from dicom_node.tools import body, lung_tool, lungs, sheet
+from dicom_node.tools import body, lung_tool, lungs, outside, sheet
 from dicom_node.tools.lung_tool import LungTool, SliceWiseLungTool
 from dicom_node.tools.manifest import FILE_NAME, ModelManifest, applicable, read_manifest
 
@@ -113,7 +113,7 @@ def _threshold(manifest: ModelManifest, _on: On) -> ImageProcessingTool:
 
     code = [  # all that can move a voxel: there are no weights to tell one version from the next
         Path(str(module.__file__)).read_bytes()
-        for module in (threshold, body, sheet, lungs, lung_tool, volume)
+        for module in (threshold, body, sheet, outside, lungs, lung_tool, volume)
     ]
     return LungTool(
         manifest=manifest,

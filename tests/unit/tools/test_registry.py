@@ -15,7 +15,7 @@ from dicom_node.domain import volume as domain_volume
 from dicom_node.domain.errors import ToolError
 from dicom_node.domain.tool import Applicable, NotApplicable, ToolContext
 from dicom_node.domain.volume import Volume
-from dicom_node.tools import body, lung_tool, lungs, sheet, threshold
+from dicom_node.tools import body, lung_tool, lungs, outside, sheet, threshold
 from dicom_node.tools.registry import applicable, build_tool, load_models
 
 CT_IMAGE, SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7"
@@ -37,7 +37,7 @@ def test_the_shipped_model_is_the_one_that_its_manifest_pins() -> None:
     assert manifest.modality == "CT"
 
 
-MOVERS = (threshold, body, sheet, lungs, lung_tool, domain_volume)
+MOVERS = (threshold, body, sheet, outside, lungs, lung_tool, domain_volume)
 
 
 @pytest.mark.parametrize("module", MOVERS, ids=lambda module: module.__name__.rpartition(".")[2])
