@@ -43,8 +43,9 @@ QUIRKS = {  # series without lung: what they show; whether the same patient was 
     "cerr-hn-511": ("neck", False),
     "no-sop-class": ("abdomen", True),
 }
-VOLUMES = {  # archives of train/ without lung: what they show; whether they were trained on
+VOLUMES = {  # archives of train/: what they show beyond lung; whether they were trained on
     "head-cerebrix": ("head", False),
+    "rtog0522": ("neck in a mask, with cloth about it", False),
     "totalseg-abdomen": ("abdomen", True),
     "sts-limbs": ("limbs, single slices", True),
 }
@@ -53,6 +54,7 @@ UNLABELLED = {  # series with lung, but without a label: what they show
     "ibsi-phantom-one-lung": "one half of a chest",
     "lungdx-a0001-second-series": "another kernel",
 }
+BEYOND_MM = 20.0  # from the next slice with lung: what is called so there is not
 SHORT = 40  # slices: a series that is done in a moment
 
 
@@ -176,11 +178,15 @@ def fields(tool: ImageProcessingTool, this: Labelled) -> dict[str, dict[str, obj
     return table
 
 
-def false_lung(tool: ImageProcessingTool, volumes: Sequence[Volume]) -> dict[str, object]:
-    """The worst slice of volumes that show no lung."""
+def false_lung(
+    tool: ImageProcessingTool, volumes: Sequence[Volume], judged: NDArray[np.bool_] | None = None
+) -> dict[str, object]:
+    """The worst slice of volumes that show no lung, at least in the slices that are judged."""
     worst: dict[str, object] = {"cm2": 0.0, "slice": 0}
     for n, volume in enumerate(volumes):
         labels = run(tool, volume).labels_zyx
+        if judged is not None:
+            labels = labels * judged[:, None, None]
         _, row, column = volume.spacing_zyx_mm
         here = worst_slice(np.count_nonzero(labels, axis=(1, 2)) * row * column / 100)
         if len(labels) == 1:
@@ -201,7 +207,8 @@ def without_lung(tool: ImageProcessingTool, folder: Path) -> dict[str, dict[str,
     for name, (shows, known) in VOLUMES.items():
         if (folder / "train" / name).is_dir():
             row = {"shows": shows, "patient_trained_on": known}
-            table[name] = row | false_lung(tool, stored_volumes(folder / "train" / name))
+            at = folder / "train" / name
+            table[name] = row | false_lung(tool, stored_volumes(at), beyond_lung(data.load(at)))
     return table
 
 
@@ -244,6 +251,15 @@ def stored_volumes(folder: Path) -> list[Volume]:
     hu = archive.hu.numpy().astype(np.int16)
     parts = [hu[i : i + 1] for i in range(len(hu))] if archive.single else [hu]
     return [Volume(voxels_zyx=part, affine_lps_mm=affine) for part in parts]
+
+
+def beyond_lung(archive: data.Archive) -> NDArray[np.bool_] | None:
+    """Which slices are far from all that is labelled; None: all of them."""
+    lung = np.flatnonzero(archive.labels.flatten(1).any(dim=1).numpy())
+    if not len(lung):
+        return None
+    away = np.abs(np.arange(len(archive.labels))[:, None] - lung).min(axis=1)
+    return np.asarray(away * archive.spacing_zyx_mm[0] > BEYOND_MM)
 
 
 @contextmanager
