@@ -59,7 +59,7 @@ def may_be_shown(entry: Found) -> bool:
     return licence.startswith("CC BY") and data.is_free(licence)
 
 
-def folds_table(folds: Found) -> str:
+def folds_table(folds: Found, training: Found) -> str:
     """Each archive, scored by a network that saw none of its patient."""
     if not folds:
         return "*(no cross-validation was run with this recipe)*"
@@ -74,9 +74,13 @@ def folds_table(folds: Found) -> str:
     head = ["archive", "slices scored", "right", "left", "worst slice"]
     mean = sum(sides) / max(1, len(sides))
     lungs = len(sides) // 2
+    each = folds["iterations"] + folds["config"].get("finish", {}).get("iterations", 0)
+    whole = training["iterations"] + training.get("before", {}).get("iterations", 0)
+    short = " Trained so briefly, they tell which archives are hard, and not how good the weights "
     said = (
-        f"{folds['folds']} folds, {folds['iterations']} iterations each; {lungs} archives with "
-        f"lung: mean Dice of a side {mean:.3f}, worst {min(sides, default=0):.3f}.\n\n"
+        f"{folds['folds']} folds, {each} iterations each, of the {whole} of the committed weights; "
+        f"{lungs} archives with lung: mean Dice of a side {mean:.3f}, worst "
+        f"{min(sides, default=0):.3f}.{short + 'are.' if 2 * each < whole else ''}\n\n"
     )
     return said + markdown(head, rows)
 
@@ -175,7 +179,7 @@ def card(args: argparse.Namespace, training: Found, evaluation: Found, folds: Fo
         "engine": evaluation["tool"]["version"].rpartition(".")[2],
         "mean": f"{reading.mean_dice(evaluation):.3f}",
         "history": "\n\n".join(history_table(stage) for stage in (before, training)),
-        "folds": folds_table(folds),
+        "folds": folds_table(folds, training),
         "held_back": ", ".join(held_back),
         "seed": config["seed"],
         "first_iterations": before["iterations"],

@@ -330,7 +330,12 @@ def test_a_card_tells_all_that_was_measured(
     report = a_report() | {"tool": {"version": "1.0.0+abc123.cpu-bf16"}}
     scored = {"slices": 3, "right": 0.95, "left": 0.93, "worst": 0.81}
     table = {"free": scored, "limbs": {"slices": 2, "false_percent": 0.1}}
-    folds = {"folds": 2, "iterations": 9, "archives": table}
+    folds = {
+        "folds": 2,
+        "iterations": 9,
+        "config": {"finish": {"iterations": 3}},
+        "archives": table,
+    }
     args = argparse.Namespace(
         manifest=tmp_path / "MANIFEST.toml", machine="2 cores", date="2026-01-31"
     )
@@ -339,6 +344,7 @@ def test_a_card_tells_all_that_was_measured(
     told = [
         *("A net 1.0.0", "abc123", "50 minutes on 2 cores", "cpu-bf16", "prone 1", "0.1 % false"),
         *("8 and 9 iterations", "| 8 | 0.7 | 0.91 |"),
+        "2 folds, 12 iterations each, of the 17 of",
         *("| 9 | 0.5 | 0.97 | 0.96 | 0.61 |", "mean Dice of a side 0.940, worst 0.930"),
         *("Armato", "Somebody. A collection.", "not shown, for its licence (CC BY-NC 3.0)"),
     ]
