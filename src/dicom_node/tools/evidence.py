@@ -15,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 from dicom_node.domain.volume import Volume
 from dicom_node.tools.body import BODY_HU, bodies_of, coarse_steps
 from dicom_node.tools.lungs import LEFT, RIGHT, joint
+from dicom_node.tools.outside import reaching
 from dicom_node.tools.sheet import pieces_of_slices
 
 if TYPE_CHECKING:
@@ -256,10 +257,9 @@ def _tissue(coarse: _Coarse) -> tuple[float, float]:
 def _bare_cm2(coarse: _Coarse) -> float:
     """Lung in the air that reaches the border of its slice, in the worst slice."""
     numbers = pieces_of_slices(np.less_equal(coarse.hu, BODY_HU))
-    outside = np.zeros(int(numbers.max()) + 1, bool)
-    for edge in (numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]):
-        outside[np.unique(edge)] = True
-    outside[0] = False
+    border = np.ones(numbers.shape[1:], bool)
+    border[1:-1, 1:-1] = False
+    outside = reaching(numbers, border)
     bare = np.count_nonzero((coarse.labels > 0) & outside[numbers], axis=(1, 2))
     return float(bare.max(initial=0)) * coarse.mm[1] * coarse.mm[2] / 100.0
 

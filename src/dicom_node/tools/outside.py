@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,11 +26,18 @@ def open_air(voxels_zyx: NDArray[np.generic], lung_zyx: NDArray[np.bool_]) -> ND
     numbers = pieces_of_slices(np.less_equal(voxels_zyx, BODY_HU) & disc)
     sizes = np.bincount(numbers.reshape(-1))
     lung = np.bincount(numbers[lung_zyx], minlength=len(sizes))
-    found = np.zeros(len(sizes), bool)
-    found[numbers[:, rim].reshape(-1)] = True
-    found &= lung <= _MOSTLY * sizes
-    found[0] = False
+    found = reaching(numbers, rim) & (lung <= _MOSTLY * sizes)
     return np.asarray(found[numbers])
+
+
+def reaching(
+    numbers: NDArray[np.unsignedinteger[Any]], rim: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Of pieces of slices, by number: which have a pixel on the rim, [row, column]; 0 is none."""
+    found = np.zeros(int(numbers.max(initial=0)) + 1, bool)
+    found[numbers[:, rim].reshape(-1)] = True
+    found[0] = False
+    return found
 
 
 def _disc(shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
