@@ -73,6 +73,7 @@ class PlainCleanUp:
         self.ml, self.limits = volume.voxel_ml_of_slices, limits
         self.spacing = volume.spacing_zyx_mm
         self.cm2 = self.spacing[1] * self.spacing[2] / 100
+        self.first = int(labels.any(axis=(0, 2)).argmax())  # the first row that holds any
         self.pieces = {side: self.pieces_of(labels == side) for side in (RIGHT, LEFT)}
         if self.joined_up(labels := labels.copy()):
             self.pieces = {side: self.pieces_of(labels == side) for side in (RIGHT, LEFT)}
@@ -112,7 +113,7 @@ class PlainCleanUp:
             ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
             for one, two in ((a, b), (b, a)):
                 shared = one[tuple(behind)] & two[tuple(ahead)]
-                cm2 += face * np.count_nonzero(shared[:, ::rows])
+                cm2 += face * np.count_nonzero(shared[:, self.first :: rows])
         return cm2
 
     def run(self, out):
