@@ -162,10 +162,11 @@ def unsynced_disk() -> object:
 def whole_receiver(folder: Path, spool: object) -> object:
     """The receiving stage of the node as it is: checks, header, catalog."""
     from dicom_node.catalog import Catalog
+    from dicom_node.node.admit import Admission
     from dicom_node.node.bell import Bell
     from dicom_node.node.clock import SystemClock
     from dicom_node.node.journal import Journal
-    from dicom_node.node.receive import Admission, StorageReceiver
+    from dicom_node.node.receive import StorageReceiver
 
     admission = Admission(
         ae_title="RECEIVER", peers=(), accept_unknown=True, min_free_bytes=0, quiet_s=60

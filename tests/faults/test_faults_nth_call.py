@@ -29,13 +29,14 @@ from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Step
 from dicom_node.domain.states import SeriesState, StepState
 from dicom_node.iod.seg_settings import SegSettings
+from dicom_node.node.admit import Admission
 from dicom_node.node.bell import Bell
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.devices import Place
 from dicom_node.node.journal import Journal
 from dicom_node.node.perform import Performer
 from dicom_node.node.performer import builder
-from dicom_node.node.receive import Admission, StorageReceiver
+from dicom_node.node.receive import StorageReceiver
 from dicom_node.node.serve import reconcile
 from dicom_node.node.supersede import Superseder
 from dicom_node.node.toolbox import Toolbox

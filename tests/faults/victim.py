@@ -31,7 +31,7 @@ POINTS: dict[str, tuple[str, dict[str, int]]] = {
     "folder synced": ("dicom_node.spool.disk:Disk.sync_folder", {"serve": 11, "performer": 4}),
     "event folded": ("dicom_node.catalog.store:fold", {"serve": 16, "performer": 4}),
     "catalog committed": ("dicom_node.catalog.store:Catalog.commit", {"serve": 13, "performer": 1}),
-    "C-STORE answered": ("dicom_node.dimse.association:Acceptor._respond", {"serve": 8}),
+    "C-STORE answered": ("dicom_node.dimse.serving:Serving._respond", {"serve": 8}),
     "association ended": ("dicom_node.node.receive:StorageReceiver.ended", {"serve": 1}),
     "series judged": ("dicom_node.node.assemble:Assembler.judge", {"serve": 1}),
     "replaced results settled": (

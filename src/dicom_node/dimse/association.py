@@ -6,37 +6,22 @@ import logging
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
 
-from dicom_node.dimse import command as dimse
-from dicom_node.dimse import committing, contexts, pdu, status, storing
+from dicom_node.dimse import contexts, pdu, status
 from dicom_node.dimse.answers import asked
-from dicom_node.dimse.committing import DEFAULT_ROLES, Committing, Told
-from dicom_node.dimse.contract import (
-    AssociationRequest,
-    Committer,
-    Ending,
-    Limits,
-    Receiver,
-    Rejection,
-    StoreAnswer,
-    StoreRequest,
-)
-from dicom_node.dimse.message import Assembler, CommandSet
-from dicom_node.dimse.pdu import AnsweredContext, AssociateRequest, ProtocolError, Roles
-from dicom_node.dimse.storing import Storing
+from dicom_node.dimse.contract import AssociationRequest, Ending, Rejection, StoreAnswer
+from dicom_node.dimse.house import House
+from dicom_node.dimse.pdu import AssociateRequest, ProtocolError
+from dicom_node.dimse.serving import Serving, Terms
 from dicom_node.dimse.stream import Aborted, Associate, Event, Fragment, Release, Stream
 from dicom_node.domain.identifiers import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     is_ae_title,
-    is_uid,
 )
 
 _FIRST_BUFFER_BYTES = 8 * 1024  # enough for a request; a silent connection costs no more
 _BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB
-_COMMITMENT = frozenset({dimse.N_ACTION_RQ, dimse.N_EVENT_REPORT_RQ})
 _NO_STORAGE = frozenset({contexts.VERIFICATION, contexts.STORAGE_COMMITMENT})
 _GOODBYE_S = 2.0  # how long the peer may take to close after our last PDU
 
@@ -45,30 +30,6 @@ _log = logging.getLogger(__name__)
 
 class Stopped(Exception):
     """interrupt() was called."""
-
-
-class Gate(Protocol):
-    """Who may be in at once; see front."""
-
-    def admit(self, association: Acceptor) -> bool:
-        """Count a connection as an association, unless there are too many."""
-
-    def turn_away(self, association: Acceptor) -> None:
-        """Count it as a connection again: it was rejected, and is told so."""
-
-    def leave(self, association: Acceptor) -> None:
-        """Stop counting it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class House:
-    """What all associations of a server share."""
-
-    receiver: Receiver
-    limits: Limits
-    contexts: contexts.Answerable
-    gate: Gate
-    committer: Committer | None = None
 
 
 class Acceptor:
@@ -83,17 +44,11 @@ class Acceptor:
         self._stream = Stream(
             associate_bytes=house.limits.associate_bytes, pdu_bytes=house.limits.pdu_bytes
         )
-        self._assembler = Assembler(command_bytes=house.limits.command_bytes)
         self._stopping = False
         self._ending: Ending | None = None
         self._number: int | None = None  # given by the receiver when it admits
         self._request = AssociationRequest(calling_ae="", called_ae="", address="", port=0)
-        self._max_pdu = 0  # of the peer
-        self._accepted: dict[int, AnsweredContext] = {}
-        self._command: CommandSet | None = None  # whose data set is coming
-        self._roles: dict[str, Roles] = {}  # of the peer, where it proposed any
-        self._incoming: Storing | Committing | None = None  # whose bytes are wanted
-        self._chunks: list[memoryview] = []  # of the data set, since the last recv
+        self._serving: Serving | None = None  # once established
 
     def interrupt(self) -> None:
         """End the association soon, from another thread: it is told so by A-ABORT."""
@@ -126,8 +81,8 @@ class Acceptor:
                 self._send(pdu.encode_abort(abort))
 
     def _close(self) -> None:
-        if self._incoming is not None:
-            self._incoming.abort()
+        if self._serving is not None:
+            self._serving.abort()
         number, how = self._number, str(self._ending or Ending.DISCONNECTED)
         if number is not None:
             asked(lambda: self._house.receiver.ended(number, how))
@@ -184,19 +139,19 @@ class Acceptor:
             self._take(event)
             if self._ending is not None:
                 return
-        if self._chunks:
-            self._flush()
+        if self._serving is not None:
+            self._serving.flush()
         if self._stream.pdus != known or not was_mid_pdu:
             self._pdu_began_at = time.monotonic()
 
     def _take(self, event: Event) -> None:
         match event:
-            case Fragment():
-                self._fragment(event)
+            case Fragment() if self._serving is not None:
+                self._serving.take(event)
             case Associate():
                 self._associate(pdu.decode_associate_rq(event.body))
             case Release():
-                if self._assembler.mid_message:
+                if self._serving is not None and self._serving.mid_message:
                     raise ProtocolError("released inside a message", status.UNEXPECTED_PDU)
                 self._send(pdu.encode_release_rp())
                 self._ending = Ending.RELEASED
@@ -228,15 +183,21 @@ class Acceptor:
             self._send(pdu.encode_associate_rj(rejection))
             self._ending = Ending.STOPPED
             return
-        answered, self._roles = contexts.answer(request, self._house.contexts)
-        self._accepted = {context.context_id: context for context in answered if not context.result}
-        self._max_pdu = request.max_pdu
+        answered, roles = contexts.answer(request, self._house.contexts)
+        terms = Terms(
+            request=self._request,
+            number=self._number or 0,
+            accepted={context.context_id: context for context in answered if not context.result},
+            roles=roles,
+            max_pdu=request.max_pdu,
+        )
+        self._serving = Serving(self._house, terms, self._send)
         self._stream.established = True
         self._send(
             pdu.encode_associate_ac(
                 echoed=request.echoed,
                 contexts=answered,
-                roles=self._roles,
+                roles=roles,
                 max_pdu=self._house.limits.pdu_bytes,
                 implementation=(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
             )
@@ -260,116 +221,3 @@ class Acceptor:
             return status.TEMPORARY_CONGESTION
         self._number = verdict
         return None
-
-    # --- messages ---------------------------------------------------------------------------------
-
-    def _fragment(self, fragment: Fragment) -> None:
-        part = self._assembler.take(fragment)
-        if part is None:
-            return
-        if isinstance(part, CommandSet):
-            self._begin(part)
-            return
-        if part.data:
-            self._chunks.append(part.data)
-        if part.last:
-            self._flush()
-            self._finish()
-
-    def _begin(self, message: CommandSet) -> None:
-        context = self._accepted.get(message.context_id)
-        if context is None:
-            raise ProtocolError("a message came on a context that was not accepted")
-        self._command = message
-        command = message.command
-        if command.message_id is not None and self._refusal(command, context) is None:
-            self._incoming = self._opened(command, context)
-        if not command.has_data_set:
-            self._finish()
-
-    def _refusal(self, command: dimse.Command, context: AnsweredContext) -> StoreAnswer | None:
-        """What is wrong with a request of a service that is served here; None if nothing."""
-        if command.field == dimse.C_STORE_RQ:
-            return storing.refusal(command, context)
-        if command.field in _COMMITMENT:
-            return committing.refusal(command, context, self._told())
-        if command.field == dimse.C_ECHO_RQ:
-            if command.sop_class == context.abstract_syntax == contexts.VERIFICATION:
-                return None
-            return StoreAnswer(status=status.CLASS_NOT_SUPPORTED)
-        return StoreAnswer(status=status.UNRECOGNISED_OPERATION)
-
-    def _opened(
-        self, command: dimse.Command, context: AnsweredContext
-    ) -> Storing | Committing | None:
-        """Where the data set of a request goes that is not refused."""
-        limits = self._house.limits
-        if command.field == dimse.C_STORE_RQ:
-            request = self._store_request(command, context)
-            return Storing(self._house.receiver.begin, request, limits.object_bytes)
-        if command.field in _COMMITMENT:
-            return Committing(command=command, context=context, told=self._told(), limits=limits)
-        return None
-
-    def _told(self) -> Told:
-        """A report is taken in either role: not every peer that sends one negotiates it."""
-        committer, request = self._house.committer, self._request
-        roles = self._roles.get(contexts.STORAGE_COMMITMENT, DEFAULT_ROLES)
-        if committer is None:
-            return Told(asked=None, reported=None, sender_ae=request.calling_ae)
-        return Told(
-            asked=(lambda one: committer.asked(request, one)) if roles.scu else None,
-            reported=lambda one: committer.reported(request, one),
-            sender_ae=request.calling_ae,
-        )
-
-    def _store_request(self, command: dimse.Command, context: AnsweredContext) -> StoreRequest:
-        return StoreRequest(
-            association=self._number or 0,
-            sop_class_uid=command.sop_class,
-            sop_instance_uid=command.sop_instance,
-            transfer_syntax_uid=context.transfer_syntax,
-            message_id=command.message_id or 0,
-            calling_ae=self._request.calling_ae,
-        )
-
-    def _flush(self) -> None:
-        if self._incoming is not None:
-            self._incoming.write(self._chunks)
-        self._chunks.clear()
-
-    def _finish(self) -> None:
-        """A message is whole: answer it, if it is one that is answered."""
-        message, self._command = self._command, None
-        if message is None:
-            return
-        command = message.command
-        if command.field & dimse.RESPONSE or command.field == dimse.C_CANCEL_RQ:
-            return  # nothing of ours is under way that it could mean
-        if command.message_id is None:
-            raise ProtocolError("a request has no message id")
-        answer = self._answer(command, self._accepted[message.context_id])
-        self._respond(message, command.message_id, answer)
-        if command.field == dimse.C_ECHO_RQ and answer.status == status.SUCCESS:
-            asked(lambda: self._house.receiver.echoed(self._request))
-
-    def _answer(self, command: dimse.Command, context: AnsweredContext) -> StoreAnswer:
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None:
-            return incoming.finish()
-        return self._refusal(command, context) or StoreAnswer(status=status.SUCCESS)
-
-    def _respond(self, message: CommandSet, message_id: int, answer: StoreAnswer) -> None:
-        command = message.command
-        response = dimse.Response(
-            field=command.field | dimse.RESPONSE,
-            responded_to=message_id,
-            status=answer.status,
-            affected_class=command.sop_class if is_uid(command.sop_class) else "",
-            affected_instance=command.sop_instance if is_uid(command.sop_instance) else "",
-            comment=status.comment(answer.comment),
-            event_type=command.event_type,
-            action_type=command.action_type,
-        )
-        data = dimse.encode_response(response)
-        self._send(dimse.encode_message(data, message.context_id, self._max_pdu))

@@ -14,8 +14,9 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationServer
 
 from dicom_node.dimse import contexts
-from dicom_node.dimse.association import Acceptor, House
+from dicom_node.dimse.association import Acceptor
 from dicom_node.dimse.contract import Committer, Limits, Receiver
+from dicom_node.dimse.house import Connection, House
 from dicom_node.domain.errors import ConfigurationError
 
 _ACCEPT_PAUSE_S = 0.1  # after a failed accept (no descriptors left): not in a busy loop
@@ -30,12 +31,12 @@ class Doorkeeper:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._changed = threading.Condition()
-        self._pending: dict[Acceptor, None] = {}  # in the order of their coming
-        self._active: dict[Acceptor, None] = {}
+        self._pending: dict[Connection, None] = {}  # in the order of their coming
+        self._active: dict[Connection, None] = {}
 
-    def arrive(self, acceptor: Acceptor) -> None:
+    def arrive(self, acceptor: Connection) -> None:
         """A connection was accepted; if too many wait, the one that waits longest is closed."""
-        oldest: Acceptor | None = None
+        oldest: Connection | None = None
         with self._changed:
             if len(self._pending) >= self._limits.pending_max:
                 oldest = next(iter(self._pending))
@@ -45,7 +46,7 @@ class Doorkeeper:
             _log.warning("too many connections without an association: the oldest is closed")
             oldest.interrupt()
 
-    def admit(self, association: Acceptor) -> bool:
+    def admit(self, association: Connection) -> bool:
         """Count a connection as an association, unless there are too many."""
         with self._changed:
             if len(self._active) >= self._limits.associations_max:
@@ -54,7 +55,7 @@ class Doorkeeper:
             self._active[association] = None
             return True
 
-    def turn_away(self, association: Acceptor) -> None:
+    def turn_away(self, association: Connection) -> None:
         """Count it as a connection again: it was rejected, and is told so."""
         with self._changed:
             if association in self._active:
@@ -62,7 +63,7 @@ class Doorkeeper:
                 self._pending[association] = None
                 self._changed.notify_all()
 
-    def leave(self, association: Acceptor) -> None:
+    def leave(self, association: Connection) -> None:
         """Stop counting it."""
         with self._changed:
             self._pending.pop(association, None)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-from dicom_node.decide.routing import Sender, resolve_sender
 from dicom_node.dimse.contract import (
     AssociationRequest,
     Rejection,
@@ -17,13 +14,13 @@ from dicom_node.dimse.contract import (
     StoreAnswer,
     StoreRequest,
 )
-from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogError, NotDicom, SpoolError
-from dicom_node.domain.records import Attributes, Instance, Peer
+from dicom_node.domain.records import Attributes, Instance
 from dicom_node.iod.checks import Problem, check_stored
 from dicom_node.iod.header import read_attributes
+from dicom_node.node.admit import Admission, Doors
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.spool.store import Incoming, Spool, Stored
@@ -35,53 +32,7 @@ DUPLICATE = 0x0111  # of the UID, not of the content: the sender is to know
 NOT_AUTHORISED = 0x0124
 
 _NOT_RECORDED = "the catalog could not record it"
-_REJECTION_AGAIN_S = 3600.0
-_REJECTIONS_MAX = 1000
 _UIDS = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """Who may associate, and how much may come.
-
-    quiet_s: a Series is judged at the latest when nothing of it has come for so long. peer_max:
-    associations of one peer at a time. closed: whether nobody is let in for now who wants to store.
-    """
-
-    ae_title: str
-    peers: tuple[Peer, ...]
-    accept_unknown: bool
-    min_free_bytes: int
-    quiet_s: float
-    peer_max: int = 1000
-    closed: Callable[[], bool] = lambda: False
-
-
-@dataclass(slots=True)
-class _Open:
-    request: AssociationRequest
-    who: tuple[str, str]
-    opened_at: float
-    may_store: bool
-    recorded: bool = False
-
-
-class _Rejections:
-    """Counts rejections, so that a stranger that knocks all day is recorded once an hour."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], tuple[float, int]] = {}
-        self._lock = threading.Lock()
-
-    def times(self, who: tuple[str, str, str], now: float) -> int:
-        """How often since it was last recorded, this time included; 0: not to be recorded now."""
-        with self._lock:
-            recorded_at, times = self._known.pop(who, (-math.inf, 0))
-            due = abs(now - recorded_at) >= _REJECTION_AGAIN_S
-            self._known[who] = (now, 0) if due else (recorded_at, times + 1)
-            if len(self._known) > _REJECTIONS_MAX:
-                del self._known[next(iter(self._known))]
-        return times + 1 if due else 0
 
 
 class StorageReceiver:
@@ -101,67 +52,17 @@ class StorageReceiver:
         self._spool = spool
         self._journal = journal
         self._clock = clock
-        self._wake = wake
-        self._open: dict[int, _Open] = {}
-        self._untold: list[e.AssociationEnded] = []
         self._lock = threading.Lock()
         self._recording: Counter[str] = Counter()
-        self._rejections = _Rejections()
-        self._last = journal.catalog.views.last_association()
+        self._doors = Doors(admission=admission, journal=journal, clock=clock, wake=wake)
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
         """A number for the association, or why not (PS3.8 §9.3.4)."""
-        if request.called_ae.strip() != self._admission.ae_title:
-            return self._reject(request, f"this node is called {self._admission.ae_title}", 7)
-        sender = Sender(ae_title=request.calling_ae, address=request.address)
-        peer = resolve_sender(sender, self._admission.peers)
-        if peer is None and not self._admission.accept_unknown:
-            return self._reject(
-                request, "no [[peer]] in the configuration has this AE title at this address", 3
-            )
-        if request.proposes_storage and self._admission.closed():
-            return self._reject(request, "the node takes in nothing for now", TEMPORARY_CONGESTION)
-        who = (peer.name, "") if peer is not None else ("", request.address)
-        with self._lock:
-            if sum(known.who == who for known in self._open.values()) < self._admission.peer_max:
-                self._last += 1
-                self._open[self._last] = _Open(
-                    request=request,
-                    who=who,
-                    opened_at=self._clock.now(),
-                    may_store=peer is None or "store" in peer.may,
-                )
-                return self._last
-        reason = f"it has {self._admission.peer_max} associations already, as many as a peer may"
-        return self._reject(request, reason, LOCAL_LIMIT_EXCEEDED)
-
-    def _reject(self, request: AssociationRequest, reason: str, code: int | Rejection) -> Rejection:
-        """code: a rejection, or the reason of one that is permanent, by the service user."""
-        rejection = (
-            code if isinstance(code, Rejection) else Rejection(result=1, source=1, reason=code)
-        )
-        times = self._rejections.times(
-            (request.calling_ae, request.address, reason), self._clock.now()
-        )
-        if not times:
-            return rejection
-        with contextlib.suppress(CatalogError):  # the rejection stands, recorded or not
-            self._journal.commit(
-                e.AssociationRejected(
-                    at=self._clock.now(),
-                    calling_ae=request.calling_ae,
-                    called_ae=request.called_ae,
-                    address=request.address,
-                    reason=reason,
-                    times=times,
-                )
-            )
-        return rejection
+        return self._doors.admit(request)
 
     def begin(self, request: StoreRequest) -> Sink | StoreAnswer:
         """Where the data set goes, or a refusal before it comes."""
-        association = self._open[request.association]
-        if not association.may_store:
+        if not self._doors.may_store(request.association):
             return self.refuse(
                 request, NOT_AUTHORISED, 'this peer may not store here: its `may` lacks "store"'
             )
@@ -180,35 +81,11 @@ class StorageReceiver:
 
     def ended(self, association: int, how: str) -> None:
         """The association is over; recorded if it stored anything, or was refused something."""
-        with self._lock:
-            gone = self._open.pop(association, None)
-        if gone is None or not gone.recorded:
-            return
-        over = e.AssociationEnded(at=self._clock.now(), number=association, how=how)
-        try:
-            self._journal.commit(over)
-        except CatalogError:
-            with self._lock:
-                self._untold.append(over)
-            self._wake()
-            raise
+        self._doors.ended(association, how)
 
     def run_due(self, now: float) -> float | None:
-        """Record the ends of associations that could not be recorded. Raises CatalogError.
-
-        Till then they count as open, and what they sent waits for more.
-        """
-        del now
-        with self._lock:
-            untold, self._untold = self._untold, []
-        try:
-            if untold:
-                self._journal.commit(*untold)
-        except CatalogError:
-            with self._lock:
-                self._untold = [*untold, *self._untold]
-            raise
-        return None
+        """Record the ends of associations that could not be recorded. Raises CatalogError."""
+        return self._doors.run_due(now)
 
     def record(self, request: StoreRequest, stored: Stored, attributes: Attributes) -> StoreAnswer:
         """The file is durable: commit the fact, and only then say success."""
@@ -226,7 +103,7 @@ class StorageReceiver:
             received_at=now,
             attributes=attributes,
         )
-        events = self._opening(request.association)
+        events = self._doors.opening(request.association)
         arrival = e.InstanceArrived(
             at=now, instance=instance, judge_at=now + self._admission.quiet_s
         )
@@ -236,7 +113,7 @@ class StorageReceiver:
             if outcome == "purged":
                 outcome = self._restored(instance, arrival.judge_at)
         except CatalogError as error:
-            self._forget_opening(request.association, events)
+            self._doors.forget_opening(request.association, events)
             self._discard(stored, error)
             status = OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
             return self.refuse(request, status, _NOT_RECORDED)
@@ -292,27 +169,6 @@ class StorageReceiver:
             )
             return self._journal.commit(restored)[-1]
 
-    def _opening(self, number: int) -> tuple[e.Event, ...]:
-        """The association's own record, made with the first thing that it stores, or is refused."""
-        with self._lock:
-            association = self._open[number]
-            if association.recorded:
-                return ()
-            association.recorded = True
-        return (
-            e.AssociationOpened(
-                at=association.opened_at,
-                number=number,
-                calling_ae=association.request.calling_ae,
-                called_ae=association.request.called_ae,
-                address=association.request.address,
-            ),
-        )
-
-    def _forget_opening(self, number: int, events: Sequence[e.Event]) -> None:
-        if events:
-            self._open[number].recorded = False
-
     def refuse_for_disk(self, request: StoreRequest, error: SpoolError) -> StoreAnswer:
         """Full: come again later. Failing: not our success to claim."""
         status = OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
@@ -333,11 +189,11 @@ class StorageReceiver:
             status=status,
             reason=reason,
         )
-        opening = self._opening(request.association)
+        opening = self._doors.opening(request.association)
         try:
             self._journal.commit(*opening, event)
         except CatalogError:
-            self._forget_opening(request.association, opening)
+            self._doors.forget_opening(request.association, opening)
         return StoreAnswer(status=status, comment=reason)
 
 

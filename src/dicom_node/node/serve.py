@@ -20,6 +20,7 @@ from dicom_node.domain import events as e
 from dicom_node.iod.header import KEYWORDS
 from dicom_node.node import bell as bells
 from dicom_node.node import stage
+from dicom_node.node.admit import Admission
 from dicom_node.node.applicability import judges
 from dicom_node.node.ask import Asker, counter
 from dicom_node.node.assemble import Assembler
@@ -38,7 +39,7 @@ from dicom_node.node.layout import (
     spool_path,
 )
 from dicom_node.node.outgoing import Outgoing, Shared, outgoing, reserve_of
-from dicom_node.node.receive import Admission, StorageReceiver
+from dicom_node.node.receive import StorageReceiver
 from dicom_node.node.reconcile import reconcile
 from dicom_node.node.retain import collect
 from dicom_node.node.router import Router

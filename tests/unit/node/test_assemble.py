@@ -19,11 +19,12 @@ from dicom_node.domain.states import SeriesState
 from dicom_node.domain.tool import Applicable
 from dicom_node.node import bell as bells
 from dicom_node.node import lanes as lanes_module
+from dicom_node.node.admit import Admission
 from dicom_node.node.ask import Asker
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
-from dicom_node.node.receive import Admission, StorageReceiver
+from dicom_node.node.receive import StorageReceiver
 from dicom_node.node.router import Router
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool

@@ -19,11 +19,12 @@ from dicom_node.domain.records import Delivery, Peer, Result, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.node import bell as bells
 from dicom_node.node import retain
+from dicom_node.node.admit import Admission
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.journal import Journal
 from dicom_node.node.outgoing import Shared, outgoing
 from dicom_node.node.pressure import Gauge, Reserve
-from dicom_node.node.receive import Admission, StorageReceiver
+from dicom_node.node.receive import StorageReceiver
 from dicom_node.node.reconcile import reconcile
 from dicom_node.node.retain import Retainer, collect
 from dicom_node.node.router import Router

@@ -14,9 +14,10 @@ from dicom_node.dimse.contract import AssociationRequest, StoreAnswer, StoreRequ
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.node import bell as bells
+from dicom_node.node.admit import Admission
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
-from dicom_node.node.receive import Admission, StorageReceiver
+from dicom_node.node.receive import StorageReceiver
 from dicom_node.spool.store import Spool
 from dicom_node.testing.series import Header, a_series
 

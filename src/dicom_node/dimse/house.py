@@ -1,0 +1,40 @@
+"""What the associations of a server share: who stands behind them, and who counts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dicom_node.dimse.contexts import Answerable
+from dicom_node.dimse.contract import Committer, Limits, Receiver
+
+
+class Connection(Protocol):
+    """What the gate needs to know of a connection."""
+
+    def interrupt(self) -> None:
+        """End it soon, from another thread."""
+
+
+class Gate(Protocol):
+    """Who may be in at once; see front."""
+
+    def admit(self, association: Connection) -> bool:
+        """Count a connection as an association, unless there are too many."""
+
+    def turn_away(self, association: Connection) -> None:
+        """Count it as a connection again: it was rejected, and is told so."""
+
+    def leave(self, association: Connection) -> None:
+        """Stop counting it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What all associations of a server share."""
+
+    receiver: Receiver
+    limits: Limits
+    contexts: Answerable
+    gate: Gate
+    committer: Committer | None = None

@@ -1,0 +1,195 @@
+"""Who is let in to associate, and the record of those who are (PS3.8 §9.3.4)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dicom_node.decide.routing import Sender, resolve_sender
+from dicom_node.dimse.contract import AssociationRequest, Rejection
+from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION
+from dicom_node.domain import events as e
+from dicom_node.domain.errors import CatalogError
+from dicom_node.domain.records import Peer
+from dicom_node.node.clock import Clock
+from dicom_node.node.journal import Journal
+
+_REJECTION_AGAIN_S = 3600.0
+_REJECTIONS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Who may associate, and how much may come.
+
+    quiet_s: a Series is judged at the latest when nothing of it has come for so long. peer_max:
+    associations of one peer at a time. closed: whether nobody is let in for now who wants to store.
+    """
+
+    ae_title: str
+    peers: tuple[Peer, ...]
+    accept_unknown: bool
+    min_free_bytes: int
+    quiet_s: float
+    peer_max: int = 1000
+    closed: Callable[[], bool] = lambda: False
+
+
+@dataclass(slots=True)
+class _Open:
+    request: AssociationRequest
+    who: tuple[str, str]
+    opened_at: float
+    may_store: bool
+    recorded: bool = False
+
+
+class _Rejections:
+    """Counts rejections, so that a stranger that knocks all day is recorded once an hour."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def times(self, who: tuple[str, str, str], now: float) -> int:
+        """How often since it was last recorded, this time included; 0: not to be recorded now."""
+        with self._lock:
+            recorded_at, times = self._known.pop(who, (-math.inf, 0))
+            due = abs(now - recorded_at) >= _REJECTION_AGAIN_S
+            self._known[who] = (now, 0) if due else (recorded_at, times + 1)
+            if len(self._known) > _REJECTIONS_MAX:
+                del self._known[next(iter(self._known))]
+        return times + 1 if due else 0
+
+
+class Doors:
+    """The associations that are open, and who may open one. Called from many threads."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        journal: Journal,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        """wake: called when run_due has something to do."""
+        self._admission = admission
+        self._journal = journal
+        self._clock = clock
+        self._wake = wake
+        self._open: dict[int, _Open] = {}
+        self._untold: list[e.AssociationEnded] = []
+        self._lock = threading.Lock()
+        self._rejections = _Rejections()
+        self._last = journal.catalog.views.last_association()
+
+    def admit(self, request: AssociationRequest) -> int | Rejection:
+        """A number for the association, or why not (PS3.8 §9.3.4)."""
+        if request.called_ae.strip() != self._admission.ae_title:
+            return self._reject(request, f"this node is called {self._admission.ae_title}", 7)
+        sender = Sender(ae_title=request.calling_ae, address=request.address)
+        peer = resolve_sender(sender, self._admission.peers)
+        if peer is None and not self._admission.accept_unknown:
+            return self._reject(
+                request, "no [[peer]] in the configuration has this AE title at this address", 3
+            )
+        if request.proposes_storage and self._admission.closed():
+            return self._reject(request, "the node takes in nothing for now", TEMPORARY_CONGESTION)
+        who = (peer.name, "") if peer is not None else ("", request.address)
+        with self._lock:
+            if sum(known.who == who for known in self._open.values()) < self._admission.peer_max:
+                self._last += 1
+                self._open[self._last] = _Open(
+                    request=request,
+                    who=who,
+                    opened_at=self._clock.now(),
+                    may_store=peer is None or "store" in peer.may,
+                )
+                return self._last
+        reason = f"it has {self._admission.peer_max} associations already, as many as a peer may"
+        return self._reject(request, reason, LOCAL_LIMIT_EXCEEDED)
+
+    def _reject(self, request: AssociationRequest, reason: str, code: int | Rejection) -> Rejection:
+        """code: a rejection, or the reason of one that is permanent, by the service user."""
+        rejection = (
+            code if isinstance(code, Rejection) else Rejection(result=1, source=1, reason=code)
+        )
+        times = self._rejections.times(
+            (request.calling_ae, request.address, reason), self._clock.now()
+        )
+        if not times:
+            return rejection
+        with contextlib.suppress(CatalogError):  # the rejection stands, recorded or not
+            self._journal.commit(
+                e.AssociationRejected(
+                    at=self._clock.now(),
+                    calling_ae=request.calling_ae,
+                    called_ae=request.called_ae,
+                    address=request.address,
+                    reason=reason,
+                    times=times,
+                )
+            )
+        return rejection
+
+    def may_store(self, number: int) -> bool:
+        """Whether what comes on this association is stored."""
+        return self._open[number].may_store
+
+    def ended(self, association: int, how: str) -> None:
+        """The association is over; recorded if it stored anything, or was refused something."""
+        with self._lock:
+            gone = self._open.pop(association, None)
+        if gone is None or not gone.recorded:
+            return
+        over = e.AssociationEnded(at=self._clock.now(), number=association, how=how)
+        try:
+            self._journal.commit(over)
+        except CatalogError:
+            with self._lock:
+                self._untold.append(over)
+            self._wake()
+            raise
+
+    def run_due(self, now: float) -> float | None:
+        """Record the ends of associations that could not be recorded. Raises CatalogError.
+
+        Till then they count as open, and what they sent waits for more.
+        """
+        del now
+        with self._lock:
+            untold, self._untold = self._untold, []
+        try:
+            if untold:
+                self._journal.commit(*untold)
+        except CatalogError:
+            with self._lock:
+                self._untold = [*untold, *self._untold]
+            raise
+        return None
+
+    def opening(self, number: int) -> tuple[e.Event, ...]:
+        """The association's own record, made with the first thing that it stores, or is refused."""
+        with self._lock:
+            association = self._open[number]
+            if association.recorded:
+                return ()
+            association.recorded = True
+        return (
+            e.AssociationOpened(
+                at=association.opened_at,
+                number=number,
+                calling_ae=association.request.calling_ae,
+                called_ae=association.request.called_ae,
+                address=association.request.address,
+            ),
+        )
+
+    def forget_opening(self, number: int, events: Sequence[e.Event]) -> None:
+        """These events of opening() could not be recorded: the next thing stored tries again."""
+        if events:
+            self._open[number].recorded = False
