@@ -19,13 +19,12 @@ from types import MappingProxyType
 from typing import get_args
 
 from pydantic_core import PydanticUndefined
-from pydicom.uid import UID
 
 from dicom_node.cli.main import COMMANDS
 from dicom_node.config.mistakes import allowed, keys_of, section_of
 from dicom_node.config.schema import File
 from dicom_node.decide.match import NODE_KEYWORDS
-from dicom_node.dimse import contexts
+from dicom_node.dimse import conformance, contexts
 from dicom_node.dimse.status import MEANINGS
 from dicom_node.domain import events, policy, states
 from dicom_node.iod.header import KEYWORDS
@@ -33,25 +32,6 @@ from dicom_node.iod.pixels import PLUGINS
 
 DOCS = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-STORE_STATUSES: Mapping[int, str] = MappingProxyType(
-    {
-        0x0000: "The object is durable: bytes, folder and catalog are synced. Also for one that "
-        "comes again with the same bytes.",
-        0x0110: "The disk or the catalog failed, or the node itself. Try again.",
-        0x0111: "The SOP Instance UID is here already, with other bytes. The first stays; the "
-        "other is kept apart.",
-        0x0117: "The Affected SOP Instance UID is no UID.",
-        0x0122: "The SOP Class of the command is not that of the presentation context.",
-        0x0124: "The peer's `may` does not hold `store`.",
-        0x0212: "The command lacks the Affected SOP Instance UID, or its data set.",
-        0xA700: "Disk space is below `min_free_gib`, or the disk is full: try again later. Or the "
-        "object is larger than `max_object_gib`.",
-        0xA900: "A UID is missing or no UID, or class or instance differ from the command.",
-        0xC000: "No data set, one that ends early, is deflated, or an image with too few pixels "
-        "or none.",
-    }
-)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -119,7 +99,11 @@ def transfer_syntaxes() -> str:
     return table(
         ("transfer syntax", "UID", "pixels decoded"),
         (
-            (UID(uid).name, f"`{uid}`", "yes" if _is_decoded(uid) else "kept as received")
+            (
+                conformance.name_of(uid),
+                f"`{uid}`",
+                "yes" if _is_decoded(uid) else "kept as received",
+            )
             for uid in contexts.STORED_AS_RECEIVED
         ),
     )
@@ -131,14 +115,15 @@ def _is_decoded(uid: str) -> bool:
 
 def storage_classes() -> str:
     """The SOP Classes of the Storage SCP."""
-    named = sorted((UID(uid).name, uid) for uid in contexts.storage_classes())
+    named = sorted((conformance.name_of(uid), uid) for uid in contexts.storage_classes())
     return table(("SOP Class", "UID"), ((name, f"`{uid}`") for name, uid in named))
 
 
 def statuses() -> str:
     """The answers to C-STORE."""
     rows = (
-        (f"`{status:04X}`", MEANINGS[status][0], when) for status, when in STORE_STATUSES.items()
+        (f"`{status:04X}`", MEANINGS[status][0], when)
+        for status, when in conformance.STORE_ANSWERS.items()
     )
     return table(("status", "meaning", "when"), rows)
 

@@ -35,7 +35,7 @@ _LEVELS: tuple[tuple[Level, str], ...] = (  # with the unique key of each (PS3.4
     ("SERIES", "SeriesInstanceUID"),
     ("IMAGE", "SOPInstanceUID"),
 )
-_MODELS: dict[tuple[Model, str], str] = {  # PS3.4 §C.6.1.3, §C.6.2.3
+MODELS: dict[tuple[Model, str], str] = {  # PS3.4 §C.6.1.3, §C.6.2.3
     ("PATIENT", "find"): "1.2.840.10008.5.1.4.1.2.1.1",
     ("PATIENT", "move"): "1.2.840.10008.5.1.4.1.2.1.2",
     ("PATIENT", "get"): "1.2.840.10008.5.1.4.1.2.1.3",
@@ -47,6 +47,7 @@ GET_CLASSES = tuple(
     str(context.abstract_syntax) for context in StoragePresentationContexts[: CONTEXTS_MAX - 1]
 )
 """Proposed in a C-GET unless the caller knows better: an association holds 128 contexts."""
+GET_SYNTAXES = (*UNCOMPRESSED, *LOSSLESS, *LOSSY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ def find(
     for keyword in _unique_keys(level, model)[:-1]:
         _single(keyword, keys)
     identifier = _identifier(level, keys)
-    uid = _MODELS[model, "find"]
+    uid = MODELS[model, "find"]
     matches: list[Attributes] = []
     cut = False
     with associated(
@@ -134,7 +135,7 @@ def move(
     Raises PeerError at once if the keys are not those of the level, each with a plain value.
     """
     identifier = _identifier(level, _retrieval_keys(level, model, keys))
-    uid = _MODELS[model, "move"]
+    uid = MODELS[model, "move"]
 
     def moving() -> Generator[Progress, None, None]:
         with associated(
@@ -172,10 +173,9 @@ def get(
     identifier = _identifier(level, _retrieval_keys(level, model, keys))
     if len(sop_classes) >= CONTEXTS_MAX:
         raise PeerError("an association holds at most 127 storage classes", permanent=True)
-    uid = _MODELS[model, "get"]
-    syntaxes = [*UNCOMPRESSED, *LOSSLESS, *LOSSY]
+    uid = MODELS[model, "get"]
     contexts = [build_context(uid, list(UNCOMPRESSED))]
-    contexts += [build_context(sop_class, syntaxes) for sop_class in sop_classes]
+    contexts += [build_context(sop_class, list(GET_SYNTAXES)) for sop_class in sop_classes]
 
     def getting() -> Generator[Progress, None, None]:
         with associated(

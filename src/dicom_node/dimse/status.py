@@ -16,6 +16,7 @@ NO_SUCH_EVENT = 0x0113
 INVALID_ARGUMENT = 0x0115
 INVALID_INSTANCE = 0x0117
 NO_SUCH_CLASS = 0x0118
+CLASS_CONFLICT = 0x0119
 CLASS_NOT_SUPPORTED = 0x0122
 NO_SUCH_ACTION = 0x0123
 NOT_AUTHORISED = 0x0124
@@ -42,7 +43,7 @@ MEANINGS: dict[int, tuple[str, str]] = {
     0x0114: ("no such argument", "PS3.7 §C.5"),
     INVALID_ARGUMENT: ("invalid argument value", "PS3.7 §C.5"),
     NO_SUCH_CLASS: ("no such SOP Class", "PS3.7 §C.5"),
-    0x0119: ("class and instance do not fit", "PS3.7 §C.5"),
+    CLASS_CONFLICT: ("class and instance do not fit", "PS3.7 §C.5"),
     NO_SUCH_ACTION: ("no such action", "PS3.7 §C.5"),
     0x0131: ("duplicate Transaction UID", "PS3.3 §C.14.1.1"),
     CLASS_NOT_SUPPORTED: ("SOP Class not supported", "PS3.7 §C.5"),

@@ -24,6 +24,7 @@ from dicom_node.dimse.contract import (
 )
 from dicom_node.dimse.scu import Outcome, Timeouts, report_commitment
 from dicom_node.dimse.status import (
+    CLASS_CONFLICT,
     INVALID_ARGUMENT,
     NO_SUCH_INSTANCE,
     NOT_AUTHORISED,
@@ -42,8 +43,6 @@ from dicom_node.node.stage import attempt
 from dicom_node.spool.store import Spool
 
 _log = logging.getLogger("dicom_node")
-
-CLASS_CONFLICT = 0x0119  # PS3.3 §C.14.1.1
 
 Report = Callable[[Peer, CommitmentReport], Outcome]
 
