@@ -29,6 +29,7 @@ from hypothesis import HealthCheck, settings
 from dicom_node.dimse.scp import (
     AssociationRequest,
     Limits,
+    Refusal,
     Rejection,
     Server,
     StoreAnswer,
@@ -137,7 +138,7 @@ class SpoolSink:
 class SpoolReceiver:
     """A receiver that spools all it gets, and remembers what it was told.
 
-    verdict, refused: set them to have associations or objects refused.
+    verdict, refusing: set them to have associations or objects refused.
     """
 
     def __init__(self, root: Path) -> None:
@@ -147,9 +148,13 @@ class SpoolReceiver:
         self.stored: list[tuple[StoreRequest, Stored]] = []
         self.endings: dict[int, str] = {}
         self.echoes: list[AssociationRequest] = []
+        self.refusals: list[Refusal] = []
+        self.rejections: list[tuple[AssociationRequest, Rejection]] = []
+        self.breaks: list[tuple[AssociationRequest, int | None, str]] = []
+        self.own_idle_s: float | None = None
         self.answer = StoreAnswer(status=0)
         self.verdict: Rejection | None = None
-        self.refused: StoreAnswer | None = None
+        self.refusing: StoreAnswer | None = None
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
         with self.changed:
@@ -157,7 +162,7 @@ class SpoolReceiver:
             return self.verdict or len(self.requests)
 
     def begin(self, request: StoreRequest) -> SpoolSink | StoreAnswer:
-        return self.refused or SpoolSink(self, request)
+        return self.refusing or SpoolSink(self, request)
 
     def ended(self, association: int, how: str) -> None:
         with self.changed:
@@ -167,6 +172,24 @@ class SpoolReceiver:
     def echoed(self, request: AssociationRequest) -> None:
         with self.changed:
             self.echoes.append(request)
+            self.changed.notify_all()
+
+    def idle_s(self, association: int) -> float | None:
+        return self.own_idle_s
+
+    def refused(self, refusal: Refusal) -> None:
+        with self.changed:
+            self.refusals.append(refusal)
+            self.changed.notify_all()
+
+    def rejected(self, request: AssociationRequest, rejection: Rejection) -> None:
+        with self.changed:
+            self.rejections.append((request, rejection))
+            self.changed.notify_all()
+
+    def broke(self, request: AssociationRequest, association: int | None, reason: str) -> None:
+        with self.changed:
+            self.breaks.append((request, association, reason))
             self.changed.notify_all()
 
     def wait(self, until: Callable[[], bool]) -> bool:

@@ -169,8 +169,10 @@ class Catalog:
                 return f"step {event.step_id}", self.views.series_of_step(event.step_id)
             case e.AssociationOpened() | e.AssociationEnded():
                 return f"association {event.number}", ""
-            case e.AssociationRejected():
+            case e.AssociationRejected() | e.RequestRefused():
                 return event.calling_ae, ""
+            case e.AssociationBroken():
+                return event.calling_ae or event.address, ""
             case k.ProofAwaited() | k.DeliveryConfirmed():
                 return self.views.result_of_delivery(event.delivery_id)
             case (

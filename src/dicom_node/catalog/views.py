@@ -301,6 +301,17 @@ class Views:
         )
         return [(row["number"], codec.from_json(row["kind"], row["body"])) for row in rows]
 
+    def refused_with(self, sop_instance_uid: str) -> list[e.InstanceRefused]:
+        """Refusals in which an instance is told of together with others. Looks at every refusal."""
+        rows = self._rows(
+            "SELECT kind, body FROM event WHERE kind = 'InstanceRefused' "
+            "AND json_extract(body, '$.others') <> '[]' AND EXISTS "
+            "(SELECT 1 FROM json_each(body, '$.others') WHERE value = ?) ORDER BY number",
+            sop_instance_uid,
+        )
+        events = [codec.from_json(row["kind"], row["body"]) for row in rows]
+        return [event for event in events if isinstance(event, e.InstanceRefused)]
+
     def events_after(self, number: int, limit: int) -> list[tuple[int, e.Event]]:
         """The next events after a number, for who follows the log."""
         rows = self._rows(

@@ -173,6 +173,7 @@ def _peer(table: PeerTable, base: Path) -> Peer:
         release_s=table.release_s,
         quiet_s=table.quiet_s,
         give_up_s=table.give_up_s,
+        idle_s=table.idle_s,
         fallback=table.fallback or "",
         dicomweb=table.dicomweb,
         dicomweb_token=secrets.absolute(table.dicomweb_token, base),

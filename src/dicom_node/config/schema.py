@@ -253,6 +253,10 @@ class Peer(Section):
     give_up_s: Seconds | None = Field(
         default=None, description="For Series that it sends: instead of `complete.give_up_s`."
     )
+    idle_s: Seconds | None = Field(
+        default=None,
+        description="For its associations, instead of `receive.idle_s`: some PACS keep them open.",
+    )
     fallback: Literal["sc"] | None = Field(
         default=None,
         description='What it gets where it takes no Segmentation. "sc": Secondary Captures, a '

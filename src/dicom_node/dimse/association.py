@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
 from contextlib import suppress
+from dataclasses import replace
 
+from dicom_node.decide.patience import AFRESH, heard, left_s
 from dicom_node.dimse import contexts, pdu, status
 from dicom_node.dimse.answers import asked
 from dicom_node.dimse.contract import AssociationRequest, Ending, Rejection, StoreAnswer
@@ -25,11 +26,17 @@ _BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB
 _NO_STORAGE = frozenset({contexts.VERIFICATION, contexts.STORAGE_COMMITMENT})
 _GOODBYE_S = 2.0  # how long the peer may take to close after our last PDU
 
-_log = logging.getLogger(__name__)
-
 
 class Stopped(Exception):
     """interrupt() was called."""
+
+
+def _how_slow(*, mid_pdu: bool, mid_message: bool) -> str:
+    if mid_pdu:
+        return "a PDU of it came too slowly, or not to its end"
+    if mid_message:
+        return "a message of it came too slowly, or not to its end"
+    return "it said nothing for too long"
 
 
 class Acceptor:
@@ -40,18 +47,32 @@ class Acceptor:
         self._address = address
         self._house = house
         self._opened_at = time.monotonic()
-        self._pdu_began_at = 0.0
+        self._pdu_waited_s = 0.0  # since the header of the present PDU
+        self._pdu = self._message = AFRESH
+        self._patience = house.limits.patience
         self._stream = Stream(
             associate_bytes=house.limits.associate_bytes, pdu_bytes=house.limits.pdu_bytes
         )
         self._stopping = False
+        self._fault = ""  # of the peer, for which it ends
         self._ending: Ending | None = None
         self._number: int | None = None  # given by the receiver when it admits
-        self._request = AssociationRequest(calling_ae="", called_ae="", address="", port=0)
+        self._request = AssociationRequest(
+            calling_ae="", called_ae="", address=address[0], port=address[1]
+        )
         self._serving: Serving | None = None  # once established
 
-    def interrupt(self) -> None:
-        """End the association soon, from another thread: it is told so by A-ABORT."""
+    @property
+    def address(self) -> str:
+        """Whence it comes."""
+        return self._address[0]
+
+    def interrupt(self, reason: str = "") -> None:
+        """End the association soon, from another thread: it is told so by A-ABORT.
+
+        reason: what the peer did; "": nothing.
+        """
+        self._fault = reason
         self._stopping = True
         with suppress(OSError):  # it may be closed already
             self._socket.shutdown(socket.SHUT_RD)
@@ -62,9 +83,13 @@ class Acceptor:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._converse()
         except ProtocolError as error:
-            _log.warning("association with %s: %s", self._address[0], error)
+            self._fault = str(error)
             self._end(Ending.MALFORMED, error.abort)
         except TimeoutError:
+            if self._stream.established:
+                self._fault = _how_slow(
+                    mid_pdu=self._stream.mid_pdu, mid_message=self._mid_message()
+                )
             self._end(Ending.TIMED_OUT, status.NO_REASON_GIVEN)
         except Stopped:
             self._end(Ending.STOPPED, status.BY_US)
@@ -81,11 +106,16 @@ class Acceptor:
                 self._send(pdu.encode_abort(abort))
 
     def _close(self) -> None:
+        receiver, number = self._house.receiver, self._number
+        how = str(self._ending or Ending.DISCONNECTED)
+        if how in (Ending.DISCONNECTED, Ending.ABORTED) and self._mid_message():
+            self._fault = f"it was {how} inside a message"
         if self._serving is not None:
             self._serving.abort()
-        number, how = self._number, str(self._ending or Ending.DISCONNECTED)
+        if self._fault:
+            asked(lambda: receiver.broke(self._request, number, self._fault))
         if number is not None:
-            asked(lambda: self._house.receiver.ended(number, how))
+            asked(lambda: receiver.ended(number, how))
         self._house.gate.leave(self)
         with suppress(OSError):
             self._say_goodbye()
@@ -111,38 +141,54 @@ class Acceptor:
             if self._stopping:
                 raise Stopped
             self._socket.settimeout(self._patience_s())
+            began_at = time.monotonic()
             count = self._socket.recv_into(view)
+            waited_s = time.monotonic() - began_at
             if not count:
                 if self._stopping:
                     raise Stopped
                 self._ending = Ending.DISCONNECTED
                 return
-            self._hear(view[:count])
+            self._hear(view[:count], waited_s)
             if self._stream.established and len(view) < _BUFFER_BYTES:
                 view = memoryview(bytearray(_BUFFER_BYTES))
 
     def _patience_s(self) -> float:
-        limits = self._house.limits
-        if not self._stream.established:
-            left = self._opened_at + limits.associate_s - time.monotonic()
-        elif self._stream.mid_pdu:
-            left = self._pdu_began_at + limits.pdu_s - time.monotonic()
+        if self._stream.established:
+            left = left_s(
+                self._patience,
+                pdu=self._pdu if self._stream.mid_pdu else None,
+                pdu_waited_s=self._pdu_waited_s,
+                message=self._message if self._mid_message() else None,
+            )
         else:
-            left = limits.idle_s
+            left = self._opened_at + self._house.limits.associate_s - time.monotonic()
         if left <= 0:
             raise TimeoutError
         return left
 
-    def _hear(self, data: memoryview) -> None:
+    def _mid_message(self) -> bool:
+        return self._serving is not None and self._serving.mid_message
+
+    def _hear(self, data: memoryview, waited_s: float) -> None:
         known, was_mid_pdu = self._stream.pdus, self._stream.mid_pdu
+        begun = self._serving.begun if self._serving is not None else 0
         for event in self._stream.feed(data):
             self._take(event)
             if self._ending is not None:
                 return
-        if self._serving is not None:
-            self._serving.flush()
-        if self._stream.pdus != known or not was_mid_pdu:
-            self._pdu_began_at = time.monotonic()
+        if self._serving is None:
+            return
+        self._serving.flush()
+        if self._stream.pdus != known or not was_mid_pdu:  # another one
+            self._pdu_waited_s, self._pdu = 0.0, AFRESH
+        else:
+            self._pdu_waited_s += waited_s
+            self._pdu = heard(self._pdu, waited_s, len(data), self._patience)
+        if self._serving.begun != begun:
+            self._message = AFRESH
+        else:
+            self._message = heard(self._message, waited_s, len(data), self._patience)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -151,7 +197,7 @@ class Acceptor:
             case Associate():
                 self._associate(pdu.decode_associate_rq(event.body))
             case Release():
-                if self._serving is not None and self._serving.mid_message:
+                if self._mid_message():
                     raise ProtocolError("released inside a message", status.UNEXPECTED_PDU)
                 self._send(pdu.encode_release_rp())
                 self._ending = Ending.RELEASED
@@ -159,7 +205,7 @@ class Acceptor:
                 self._ending = Ending.ABORTED
 
     def _send(self, data: bytes) -> None:
-        self._socket.settimeout(self._house.limits.pdu_s)
+        self._socket.settimeout(self._house.limits.patience.pdu_s)
         self._socket.sendall(data)
 
     # --- establishment ----------------------------------------------------------------------------
@@ -174,12 +220,13 @@ class Acceptor:
                 proposed.abstract_syntax not in _NO_STORAGE for proposed in request.contexts
             ),
         )
-        rejection = self._judge(request)
+        rejection = self._rejection(request)
+        if rejection is None:
+            rejection = self._admit()
+        else:
+            self._tell(rejection)
         if rejection is not None:
             self._house.gate.turn_away(self)
-            _log.warning(
-                "association with %s: %s", self._address[0], status.rejection_words(rejection)
-            )
             self._send(pdu.encode_associate_rj(rejection))
             self._ending = Ending.STOPPED
             return
@@ -203,7 +250,7 @@ class Acceptor:
             )
         )
 
-    def _judge(self, request: AssociateRequest) -> Rejection | None:
+    def _rejection(self, request: AssociateRequest) -> Rejection | None:
         if not request.protocol_version & 1:  # only this bit is tested (PS3.8 §9.3.2)
             return status.PROTOCOL_VERSION_NOT_SUPPORTED
         if request.application_context != pdu.APPLICATION_CONTEXT:
@@ -212,12 +259,21 @@ class Acceptor:
             return status.CALLED_AE_UNKNOWN
         if not is_ae_title(request.calling_ae):
             return status.CALLING_AE_UNKNOWN
-        if not self._house.gate.admit(self):
-            return status.LOCAL_LIMIT_EXCEEDED
-        verdict = asked(lambda: self._house.receiver.admit(self._request))
+        return None if self._house.gate.admit(self) else status.LOCAL_LIMIT_EXCEEDED
+
+    def _admit(self) -> Rejection | None:
+        receiver, request = self._house.receiver, self._request
+        verdict = asked(lambda: receiver.admit(request))
         if isinstance(verdict, Rejection):
             return verdict
         if isinstance(verdict, StoreAnswer):  # the receiver failed
+            self._tell(status.TEMPORARY_CONGESTION)
             return status.TEMPORARY_CONGESTION
         self._number = verdict
+        idle_s = asked(lambda: receiver.idle_s(verdict))
+        if isinstance(idle_s, float):
+            self._patience = replace(self._patience, idle_s=idle_s)
         return None
+
+    def _tell(self, rejection: Rejection) -> None:
+        asked(lambda: self._house.receiver.rejected(self._request, rejection))

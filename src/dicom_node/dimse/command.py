@@ -15,9 +15,24 @@ NO_DATA_SET = 0x0101  # PS3.7 §E.1: any other value says that a data set follow
 _DATA_SET_FOLLOWS = 0x0001
 _PDU_BYTES = 128 * 1024  # to a peer without a limit
 
+NAMES = {  # PS3.7 Table E.1-1
+    C_STORE_RQ: "C-STORE",
+    0x0010: "C-GET",
+    0x0020: "C-FIND",
+    0x0021: "C-MOVE",
+    C_ECHO_RQ: "C-ECHO",
+    N_EVENT_REPORT_RQ: "N-EVENT-REPORT",
+    0x0110: "N-GET",
+    0x0120: "N-SET",
+    N_ACTION_RQ: "N-ACTION",
+    0x0140: "N-CREATE",
+    0x0150: "N-DELETE",
+}
+AFFECTED_CLASS, AFFECTED_INSTANCE = 0x00000002, 0x00001000  # as Offending Element
+
 _GROUP_LENGTH, _AFFECTED_CLASS, _REQUESTED_CLASS, _FIELD = 0x0000, 0x0002, 0x0003, 0x0100
 _MESSAGE_ID, _RESPONDED_TO, _DATA_SET_TYPE, _STATUS = 0x0110, 0x0120, 0x0800, 0x0900
-_COMMENT, _AFFECTED_INSTANCE, _REQUESTED_INSTANCE = 0x0902, 0x1000, 0x1001
+_OFFENDING, _COMMENT, _AFFECTED_INSTANCE, _REQUESTED_INSTANCE = 0x0901, 0x0902, 0x1000, 0x1001
 _EVENT_TYPE, _ACTION_TYPE = 0x1002, 0x1008
 
 
@@ -74,6 +89,8 @@ def _elements(data: bytes | bytearray) -> dict[int, bytes]:
         offset += 8
         if group != 0 or length > len(data) - offset:
             raise ProtocolError("an element of the command set is foreign, or too long")
+        if element in elements:
+            raise ProtocolError("an element comes twice in the command set")
         elements[element] = bytes(data[offset : offset + length])
         offset += length
     return elements
@@ -101,6 +118,7 @@ class Response:
     status: int
     affected_class: str = ""
     affected_instance: str = ""
+    offending: tuple[int, ...] = ()
     comment: str = ""
     event_type: int | None = None
     action_type: int | None = None
@@ -114,6 +132,7 @@ def encode_response(response: Response) -> bytes:
         _short(_RESPONDED_TO, response.responded_to),
         _short(_DATA_SET_TYPE, NO_DATA_SET),
         _short(_STATUS, response.status),
+        _tags(_OFFENDING, response.offending),
         _text(_COMMENT, response.comment, b" "),
         _text(_AFFECTED_INSTANCE, response.affected_instance, b"\0"),
         _short(_EVENT_TYPE, response.event_type),
@@ -154,6 +173,13 @@ def _command_set(*elements: bytes) -> bytes:
 
 def _short(element: int, number: int | None) -> bytes:
     return b"" if number is None else struct.pack("<HHIH", 0, element, 2, number)
+
+
+def _tags(element: int, tags: tuple[int, ...]) -> bytes:
+    if not tags:
+        return b""
+    value = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in tags)
+    return struct.pack("<HHI", 0, element, len(value)) + value
 
 
 def _text(element: int, text: str, pad: bytes) -> bytes:

@@ -46,7 +46,9 @@ def refusal(command: Command, context: AnsweredContext, told: Told) -> StoreAnsw
     event = command.field == dimse.N_EVENT_REPORT_RQ
     number = command.event_type if event else command.action_type
     if context.abstract_syntax != STORAGE_COMMITMENT:
-        return StoreAnswer(status=status.UNRECOGNISED_OPERATION)
+        return StoreAnswer(
+            status=status.UNRECOGNISED_OPERATION, comment="not served on this presentation context"
+        )
     if command.sop_class != STORAGE_COMMITMENT:
         return StoreAnswer(status=status.NO_SUCH_CLASS, comment="not the SOP Class of the context")
     if not command.sop_instance or number is None or not command.has_data_set:

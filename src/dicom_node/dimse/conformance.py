@@ -65,8 +65,8 @@ STORE_ANSWERS: Mapping[int, str] = MappingProxyType(
         status.CLASS_NOT_SUPPORTED: "The SOP Class of the command is not that of the presentation "
         "context.",
         status.NOT_AUTHORISED: "The peer's `may` does not hold `store`.",
-        status.MISTYPED_ARGUMENT: "The command lacks the Affected SOP Instance UID, or its data "
-        "set.",
+        status.MISTYPED_ARGUMENT: "The command lacks the Affected SOP Class or Instance UID, or "
+        "its data set.",
         status.OUT_OF_RESOURCES: "Disk space is below `min_free_gib`, or the disk is full: try "
         "again later. Or the object is larger than `max_object_gib`.",
         status.CLASS_MISMATCH: "A UID is missing or no UID, or class or instance differ from the "

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+
+from dicom_node.decide.eviction import Crowd
+from dicom_node.decide.patience import Patience
 
 MIB = 1024 * 1024
 
@@ -14,23 +17,23 @@ MIB = 1024 * 1024
 class Limits:
     """What one receiver bears; every limit has its test.
 
-    pending_max: connections that have not asked for an association yet; the oldest gives way.
-    associate_s: from the connection to the whole A-ASSOCIATE-RQ. pdu_s: from the header to the last
-    byte of a PDU. idle_s: nothing received on an association. commitment_bytes, references_max: of
-    one message of Storage Commitment.
+    crowd: connections that have not asked for an association yet. associate_s: from the connection
+    to the whole A-ASSOCIATE-RQ. patience: from then on. commitment_bytes, references_max: of one
+    message of Storage Commitment. misfits_max: objects of another class than their presentation
+    context's, before the association is aborted.
     """
 
     associations_max: int = 64
-    pending_max: int = 64
+    crowd: Crowd = field(default_factory=Crowd)
     associate_s: float = 30.0
-    pdu_s: float = 60.0
-    idle_s: float = 60.0
+    patience: Patience = field(default_factory=Patience)
     pdu_bytes: int = 128 * 1024
     associate_bytes: int = MIB
     command_bytes: int = 16 * 1024
     object_bytes: int = 4096 * MIB
     commitment_bytes: int = 4 * MIB  # holds references_max references with UIDs of full length
     references_max: int = 20_000
+    misfits_max: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +71,30 @@ class StoreRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreAnswer:
-    """The status of a response; the comment goes out as Error Comment (0000,0902)."""
+    """The status of a response; the comment goes out as Error Comment (0000,0902).
+
+    offending: tags of the elements at fault, sent as Offending Element (0000,0901). recorded: the
+    receiver has recorded it already; what it has not, it is told of by refused().
+    """
 
     status: int
     comment: str = ""
+    offending: tuple[int, ...] = ()
+    recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A request that was answered with a failure, and by what.
+
+    request: its name in PS3.7. sop_instance_uid: "" where the request named none, or no UID.
+    """
+
+    association: int
+    caller: AssociationRequest
+    request: str
+    sop_instance_uid: str
+    answer: StoreAnswer
 
 
 class Reference(NamedTuple):
@@ -147,8 +170,21 @@ class Receiver(Protocol):
     def ended(self, association: int, how: str) -> None:
         """An admitted association is over; how: see Ending."""
 
+    def idle_s(self, association: int) -> float | None:
+        """How long an admitted association may say nothing; None: as long as any other."""
+
     def echoed(self, request: AssociationRequest) -> None:
         """A C-ECHO was answered on the association of that request."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """A request was answered with a failure that the receiver has not recorded itself."""
+
+    def rejected(self, request: AssociationRequest, rejection: Rejection) -> None:
+        """An association was rejected without admit(), or because that failed."""
+
+    def broke(self, request: AssociationRequest, association: int | None, reason: str) -> None:
+        """It ended by a fault of the peer's. Told before ended(), and of connections, too, that
+        are no association: then the request has an address, and hardly more."""
 
 
 class Committer(Protocol):

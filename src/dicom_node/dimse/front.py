@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from socketserver import BaseRequestHandler
@@ -13,6 +14,8 @@ from pynetdicom import AE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationServer
 
+from dicom_node.decide.eviction import Waiting, gives_way
+from dicom_node.decide.telling import Count, Pace, happened
 from dicom_node.dimse import contexts
 from dicom_node.dimse.association import Acceptor
 from dicom_node.dimse.contract import Committer, Limits, Receiver
@@ -21,6 +24,8 @@ from dicom_node.domain.errors import ConfigurationError
 
 _ACCEPT_PAUSE_S = 0.1  # after a failed accept (no descriptors left): not in a busy loop
 _INTERRUPTED_S = 10.0  # how long interrupted associations get to finish what they are in
+
+_FAILURES = Pace(again_s=60.0)  # to accept: it fails ten times a second
 
 _log = logging.getLogger(__name__)
 
@@ -31,20 +36,22 @@ class Doorkeeper:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._changed = threading.Condition()
-        self._pending: dict[Connection, None] = {}  # in the order of their coming
+        self._pending: dict[Connection, Waiting] = {}  # in the order of their coming
         self._active: dict[Connection, None] = {}
 
     def arrive(self, acceptor: Connection) -> None:
-        """A connection was accepted; if too many wait, the one that waits longest is closed."""
-        oldest: Connection | None = None
+        """A connection was accepted; if too many wait, one that waits is closed."""
+        now, address = time.monotonic(), acceptor.address
+        closed: Connection | None = None
         with self._changed:
-            if len(self._pending) >= self._limits.pending_max:
-                oldest = next(iter(self._pending))
-                del self._pending[oldest]
-            self._pending[acceptor] = None
-        if oldest is not None:
-            _log.warning("too many connections without an association: the oldest is closed")
-            oldest.interrupt()
+            waiting = list(self._pending.values())
+            number = gives_way(waiting, address, now, self._limits.crowd)
+            if number is not None:
+                closed = list(self._pending)[number]
+                del self._pending[closed]
+            self._pending[acceptor] = Waiting(address=address, since=now)
+        if closed is not None:
+            closed.interrupt("its connections stay silent, and there are too many of them")
 
     def admit(self, association: Connection) -> bool:
         """Count a connection as an association, unless there are too many."""
@@ -60,7 +67,9 @@ class Doorkeeper:
         with self._changed:
             if association in self._active:
                 del self._active[association]
-                self._pending[association] = None
+                self._pending[association] = Waiting(
+                    address=association.address, since=time.monotonic()
+                )
                 self._changed.notify_all()
 
     def leave(self, association: Connection) -> None:
@@ -115,7 +124,7 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
                 connection, address = self.socket.accept()
             except OSError as error:
                 if not self.stopped.is_set():
-                    _log.error("cannot accept a connection: %s", error.strerror)
+                    self._complain(f"cannot accept a connection: {error.strerror}")
                     self.stopped.wait(_ACCEPT_PAUSE_S)
                 continue
             self._serve(connection, address)
@@ -123,6 +132,7 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
     def open(self, receiver: Receiver, limits: Limits, committer: Committer | None) -> None:
         """Say who is behind the socket; before the accept loop runs."""
         self.stopped = threading.Event()
+        self._failures = Count()
         self.doorkeeper = Doorkeeper(limits)
         self.house = House(
             receiver=receiver,
@@ -148,8 +158,13 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
                 daemon=True,
             ).start()
         except RuntimeError:  # no more threads: this peer may come again
-            _log.error("cannot start a thread for a connection")
+            self._complain("cannot start a thread for a connection")
             connection.close()
+
+    def _complain(self, what: str) -> None:
+        self._failures, times = happened(self._failures, time.monotonic(), _FAILURES)
+        if times:
+            _log.error("%s%s", what, f" ({times} times)" if times > 1 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,12 @@ from dicom_node.dimse.contract import Committer, Limits, Receiver
 class Connection(Protocol):
     """What the gate needs to know of a connection."""
 
-    def interrupt(self) -> None:
-        """End it soon, from another thread."""
+    @property
+    def address(self) -> str:
+        """Whence it comes."""
+
+    def interrupt(self, reason: str = "") -> None:
+        """End it soon, from another thread. reason: what the peer did; "": nothing."""
 
 
 class Gate(Protocol):

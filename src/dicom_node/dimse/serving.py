@@ -9,7 +9,7 @@ from dicom_node.dimse import command as dimse
 from dicom_node.dimse import committing, contexts, status, storing
 from dicom_node.dimse.answers import asked
 from dicom_node.dimse.committing import DEFAULT_ROLES, Committing, Told
-from dicom_node.dimse.contract import AssociationRequest, StoreAnswer, StoreRequest
+from dicom_node.dimse.contract import AssociationRequest, Refusal, StoreAnswer, StoreRequest
 from dicom_node.dimse.house import House
 from dicom_node.dimse.message import Assembler, CommandSet
 from dicom_node.dimse.pdu import AnsweredContext, ProtocolError, Roles
@@ -46,6 +46,8 @@ class Serving:
         self._command: CommandSet | None = None  # whose data set is coming
         self._incoming: Storing | Committing | None = None  # whose bytes are wanted
         self._chunks: list[memoryview] = []  # of the data set, since the last recv
+        self._misfits = 0
+        self.begun = 0  # messages
 
     @property
     def mid_message(self) -> bool:
@@ -54,6 +56,7 @@ class Serving:
 
     def take(self, fragment: Fragment) -> None:
         """The next piece of a message; ProtocolError if there can be no such one."""
+        self.begun += not self._assembler.mid_message
         part = self._assembler.take(fragment)
         if part is None:
             return
@@ -86,8 +89,14 @@ class Serving:
         if command.field == dimse.C_ECHO_RQ:
             if command.sop_class == context.abstract_syntax == contexts.VERIFICATION:
                 return None
-            return StoreAnswer(status=status.CLASS_NOT_SUPPORTED)
-        return StoreAnswer(status=status.UNRECOGNISED_OPERATION)
+            return StoreAnswer(
+                status=status.CLASS_NOT_SUPPORTED,
+                comment="C-ECHO is of the Verification SOP Class",
+                offending=(dimse.AFFECTED_CLASS,),
+            )
+        return StoreAnswer(
+            status=status.UNRECOGNISED_OPERATION, comment="this operation is not served here"
+        )
 
     def _opened(
         self, command: dimse.Command, context: AnsweredContext
@@ -150,8 +159,29 @@ class Serving:
             raise ProtocolError("a request has no message id")
         answer = self._answer(command, self._terms.accepted[message.context_id])
         self._respond(message, command.message_id, answer)
-        if command.field == dimse.C_ECHO_RQ and answer.status == status.SUCCESS:
-            asked(lambda: self._house.receiver.echoed(self._terms.request))
+        if answer.status == status.SUCCESS:
+            if command.field == dimse.C_ECHO_RQ:
+                asked(lambda: self._house.receiver.echoed(self._terms.request))
+        elif answer.status >> 12 != 0xB:  # a warning
+            self._tell(command, answer)
+
+    def _tell(self, command: dimse.Command, answer: StoreAnswer) -> None:
+        """After the answer: what a refusal costs to record, the peer does not wait for."""
+        if not answer.recorded:
+            refusal = Refusal(
+                association=self._terms.number,
+                caller=self._terms.request,
+                request=dimse.NAMES.get(command.field, f"0x{command.field:04X}"),
+                sop_instance_uid=command.sop_instance if is_uid(command.sop_instance) else "",
+                answer=answer,
+            )
+            asked(lambda: self._house.receiver.refused(refusal))
+        if command.field == dimse.C_STORE_RQ and answer.status == status.CLASS_NOT_SUPPORTED:
+            self._misfits += 1
+            if self._misfits >= self._house.limits.misfits_max:
+                raise ProtocolError(
+                    f"{self._misfits} objects were not of the class of their context", status.BY_US
+                )
 
     def _answer(self, command: dimse.Command, context: AnsweredContext) -> StoreAnswer:
         incoming, self._incoming = self._incoming, None
@@ -167,6 +197,7 @@ class Serving:
             status=answer.status,
             affected_class=command.sop_class if is_uid(command.sop_class) else "",
             affected_instance=command.sop_instance if is_uid(command.sop_instance) else "",
+            offending=answer.offending,
             comment=status.comment(answer.comment),
             event_type=command.event_type,
             action_type=command.action_type,

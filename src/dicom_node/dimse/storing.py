@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from dicom_node.dimse import status
 from dicom_node.dimse.answers import asked
-from dicom_node.dimse.command import Command
+from dicom_node.dimse.command import AFFECTED_CLASS, AFFECTED_INSTANCE, Command
 from dicom_node.dimse.contexts import NOT_STORED
 from dicom_node.dimse.contract import Sink, StoreAnswer, StoreRequest
 from dicom_node.dimse.part10 import file_head
@@ -18,18 +18,29 @@ def refusal(command: Command, context: AnsweredContext) -> StoreAnswer | None:
     """What is wrong with a C-STORE request before its data set is seen; None if nothing."""
     if context.abstract_syntax in NOT_STORED:
         return StoreAnswer(status=status.CLASS_NOT_SUPPORTED, comment="not a Storage SOP Class")
+    if not command.sop_class:
+        return StoreAnswer(
+            status=status.MISTYPED_ARGUMENT,
+            comment="Affected SOP Class UID is missing",
+            offending=(AFFECTED_CLASS,),
+        )
     if command.sop_class != context.abstract_syntax:
         return StoreAnswer(
             status=status.CLASS_NOT_SUPPORTED,
             comment="SOP Class is not that of the presentation context",
+            offending=(AFFECTED_CLASS,),
         )
     if not command.sop_instance:
         return StoreAnswer(
-            status=status.MISTYPED_ARGUMENT, comment="Affected SOP Instance UID is missing"
+            status=status.MISTYPED_ARGUMENT,
+            comment="Affected SOP Instance UID is missing",
+            offending=(AFFECTED_INSTANCE,),
         )
     if not is_uid(command.sop_instance):
         return StoreAnswer(
-            status=status.INVALID_INSTANCE, comment="Affected SOP Instance UID is not a UID"
+            status=status.INVALID_INSTANCE,
+            comment="Affected SOP Instance UID is not a UID",
+            offending=(AFFECTED_INSTANCE,),
         )
     if not command.has_data_set:
         return StoreAnswer(status=status.MISTYPED_ARGUMENT, comment="the data set is missing")

@@ -75,7 +75,10 @@ class InstanceArrived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRefused:
-    """A SOP Instance was answered with a failure; nothing of it is kept."""
+    """A SOP Instance was answered with a failure; nothing of it is kept.
+
+    others: SOP Instances that were refused likewise, and are told of together with this one.
+    """
 
     at: float
     association: int
@@ -85,6 +88,39 @@ class InstanceRefused:
     series_uid: str
     status: int
     reason: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused:
+    """A request that names no SOP Instance was answered with a failure.
+
+    request: its name in PS3.7. times: since this was last recorded of it.
+    """
+
+    at: float
+    association: int
+    calling_ae: str
+    address: str
+    request: str
+    status: int
+    reason: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationBroken:
+    """A connection ended by a fault of the peer's. number: of the association; None: it was none.
+
+    calling_ae: "" where it had not said who it is. times: since this was last recorded of it.
+    """
+
+    at: float
+    calling_ae: str
+    address: str
+    reason: str
+    number: int | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,6 +350,8 @@ Event = (
     | AssociationRejected
     | InstanceArrived
     | InstanceRefused
+    | RequestRefused
+    | AssociationBroken
     | SeriesJudged
     | SourceCounted
     | SeriesHeld

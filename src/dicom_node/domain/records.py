@@ -16,6 +16,7 @@ class Peer:
     """Another Application Entity, as configured or as named on the command line.
 
     release_s, quiet_s, give_up_s: its own patience for what it sends; None is that of the node.
+    idle_s: how long an association of its may say nothing, likewise.
     fallback: the kind of result that it gets where it takes no Segmentation; "" for none.
     dicomweb: base URL of its DICOMweb services (PS3.18); dicomweb_token: where its token stands.
     """
@@ -30,6 +31,7 @@ class Peer:
     release_s: float | None = None
     quiet_s: float | None = None
     give_up_s: float | None = None
+    idle_s: float | None = None
     fallback: str = ""
     dicomweb: str = ""
     dicomweb_token: str = ""

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicom_node.decide.routing import Sender, resolve_sender
-from dicom_node.dimse.contract import AssociationRequest, Rejection
+from dicom_node.decide.telling import Pace
+from dicom_node.dimse.contract import AssociationRequest, Refusal, Rejection
 from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Peer
 from dicom_node.node.clock import Clock
-from dicom_node.node.journal import Journal
+from dicom_node.node.journal import Journal, printable
+from dicom_node.node.refusals import Repeats
 
-_REJECTION_AGAIN_S = 3600.0
-_REJECTIONS_MAX = 1000
+ONCE = Pace()  # an hour, of the same
+STRANGERS = Pace(first=100, then=1000)
+_AE_TITLE_MAX = 64  # of what is no AE title, for the record
+
+_log = logging.getLogger("dicom_node")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,25 +49,13 @@ class _Open:
     who: tuple[str, str]
     opened_at: float
     may_store: bool
+    idle_s: float | None
     recorded: bool = False
 
 
-class _Rejections:
-    """Counts rejections, so that a stranger that knocks all day is recorded once an hour."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], tuple[float, int]] = {}
-        self._lock = threading.Lock()
-
-    def times(self, who: tuple[str, str, str], now: float) -> int:
-        """How often since it was last recorded, this time included; 0: not to be recorded now."""
-        with self._lock:
-            recorded_at, times = self._known.pop(who, (-math.inf, 0))
-            due = abs(now - recorded_at) >= _REJECTION_AGAIN_S
-            self._known[who] = (now, 0) if due else (recorded_at, times + 1)
-            if len(self._known) > _REJECTIONS_MAX:
-                del self._known[next(iter(self._known))]
-        return times + 1 if due else 0
+def _told_title(title: str) -> str:
+    """An AE title for the record, even one that is none."""
+    return printable(title)[:_AE_TITLE_MAX]
 
 
 class Doors:
@@ -84,7 +77,7 @@ class Doors:
         self._open: dict[int, _Open] = {}
         self._untold: list[e.AssociationEnded] = []
         self._lock = threading.Lock()
-        self._rejections = _Rejections()
+        self._repeats = Repeats(ONCE, STRANGERS)
         self._last = journal.catalog.views.last_association()
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
@@ -108,6 +101,7 @@ class Doors:
                     who=who,
                     opened_at=self._clock.now(),
                     may_store=peer is None or "store" in peer.may,
+                    idle_s=None if peer is None else peer.idle_s,
                 )
                 return self._last
         reason = f"it has {self._admission.peer_max} associations already, as many as a peer may"
@@ -118,23 +112,67 @@ class Doors:
         rejection = (
             code if isinstance(code, Rejection) else Rejection(result=1, source=1, reason=code)
         )
-        times = self._rejections.times(
-            (request.calling_ae, request.address, reason), self._clock.now()
-        )
-        if not times:
-            return rejection
-        with contextlib.suppress(CatalogError):  # the rejection stands, recorded or not
-            self._journal.commit(
-                e.AssociationRejected(
-                    at=self._clock.now(),
-                    calling_ae=request.calling_ae,
-                    called_ae=request.called_ae,
-                    address=request.address,
-                    reason=reason,
-                    times=times,
-                )
-            )
+        self.rejected(request, reason)
         return rejection
+
+    def rejected(self, request: AssociationRequest, reason: str) -> None:
+        """Record that it was rejected, unless the same was recorded lately."""
+        event = e.AssociationRejected(
+            at=self._clock.now(),
+            calling_ae=_told_title(request.calling_ae),
+            called_ae=_told_title(request.called_ae),
+            address=request.address,
+            reason=reason,
+        )
+        self._record_once(event, (event.calling_ae, event.address, reason))
+
+    def broke(self, request: AssociationRequest, number: int | None, reason: str) -> None:
+        """Record by which fault of the peer's it ended, unless the same was recorded lately."""
+        event = e.AssociationBroken(
+            at=self._clock.now(),
+            calling_ae=_told_title(request.calling_ae),
+            address=request.address,
+            reason=reason,
+            number=number,
+        )
+        with self._lock:
+            known = self._open.get(number) if number is not None else None
+            recorded = known is not None and known.recorded
+        key = (event.calling_ae, event.address, reason, number if recorded else None)
+        self._record_once(event, key)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Record the refusal of what is no SOP Instance, unless the same was recorded lately."""
+        event = e.RequestRefused(
+            at=self._clock.now(),
+            association=refusal.association,
+            calling_ae=refusal.caller.calling_ae,
+            address=refusal.caller.address,
+            request=refusal.request,
+            status=refusal.answer.status,
+            reason=refusal.answer.comment,
+        )
+        key = (event.calling_ae, event.address, event.request, event.status, event.reason)
+        self._record_once(event, key)
+
+    def _record_once(
+        self,
+        event: e.AssociationRejected | e.AssociationBroken | e.RequestRefused,
+        key: tuple[str | int | None, ...],
+    ) -> None:
+        times = self._repeats.times(key, event.at)
+        if times:
+            with contextlib.suppress(CatalogError):  # it stands, recorded or not
+                self._journal.commit(replace(event, times=times))
+
+    def idle_s(self, number: int) -> float | None:
+        """How long this association may say nothing, if its peer is an exception."""
+        return self._open[number].idle_s
+
+    def echoed(self, request: AssociationRequest) -> None:
+        """A line in the log, and no trace in the catalog: IT probes every few seconds."""
+        who = printable(request.calling_ae)
+        _log.info("%s at %s: C-ECHO was answered", who, request.address)
 
     def may_store(self, number: int) -> bool:
         """Whether what comes on this association is stored."""

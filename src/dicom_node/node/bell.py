@@ -83,7 +83,7 @@ class Listener:
         """Return at a ring, or after so many seconds, whichever is first."""
         seconds = min(max(seconds, 0.0), MAX_WAIT_S)
         if self._socket is None:
-            select.select([], [], [], min(seconds, _MAX_WAIT_UNHEARD_S))
+            select.poll().poll(min(seconds, _MAX_WAIT_UNHEARD_S) * 1000)
             return
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)

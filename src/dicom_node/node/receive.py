@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dicom_node.dimse.contract import (
     AssociationRequest,
+    Refusal,
     Rejection,
     Sink,
     StoreAnswer,
     StoreRequest,
 )
+from dicom_node.dimse.status import rejection_words
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogError, NotDicom, SpoolError
@@ -23,6 +25,7 @@ from dicom_node.iod.header import read_attributes
 from dicom_node.node.admit import Admission, Doors
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.refusals import Refusals
 from dicom_node.spool.store import Incoming, Spool, Stored
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3
@@ -54,6 +57,7 @@ class StorageReceiver:
         self._clock = clock
         self._lock = threading.Lock()
         self._recording: Counter[str] = Counter()
+        self._refusals = Refusals(journal=journal, clock=clock, wake=wake)
         self._doors = Doors(admission=admission, journal=journal, clock=clock, wake=wake)
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
@@ -76,16 +80,56 @@ class StorageReceiver:
         except SpoolError as error:
             return self.refuse_for_disk(request, error)
 
+    def idle_s(self, association: int) -> float | None:
+        """How long it may say nothing, if its peer is an exception."""
+        return self._doors.idle_s(association)
+
     def echoed(self, request: AssociationRequest) -> None:
-        """C-ECHO leaves no trace in the catalog: IT probes every few seconds."""
+        """C-ECHO leaves no trace in the catalog."""
+        self._doors.echoed(request)
+
+    def rejected(self, request: AssociationRequest, rejection: Rejection) -> None:
+        """The front rejected it by itself."""
+        self._doors.rejected(request, rejection_words(rejection))
+
+    def broke(self, request: AssociationRequest, association: int | None, reason: str) -> None:
+        """It ended by a fault of the peer's."""
+        self._doors.broke(request, association, reason)
+
+    def refused(self, refusal: Refusal) -> None:
+        """The front refused a request by itself."""
+        if refusal.request != "C-STORE" or not refusal.sop_instance_uid:
+            self._doors.refused(refusal)
+            return
+        self._record_refusal(
+            e.InstanceRefused(
+                at=self._clock.now(),
+                association=refusal.association,
+                calling_ae=refusal.caller.calling_ae,
+                sop_instance_uid=refusal.sop_instance_uid,
+                study_uid="",
+                series_uid="",
+                status=refusal.answer.status,
+                reason=refusal.answer.comment,
+            )
+        )
 
     def ended(self, association: int, how: str) -> None:
         """The association is over; recorded if it stored anything, or was refused something."""
         self._doors.ended(association, how)
 
     def run_due(self, now: float) -> float | None:
-        """Record the ends of associations that could not be recorded. Raises CatalogError."""
-        return self._doors.run_due(now)
+        """Record refusals kept for long, and ends of associations that could not be recorded.
+
+        Raises CatalogError.
+        """
+        due = self._refusals.run_due(now)
+        self._doors.run_due(now)
+        return due
+
+    def finish(self) -> None:
+        """Record what is kept: nobody comes any more."""
+        self._refusals.flush()
 
     def record(self, request: StoreRequest, stored: Stored, attributes: Attributes) -> StoreAnswer:
         """The file is durable: commit the fact, and only then say success."""
@@ -121,7 +165,9 @@ class StorageReceiver:
             return self.refuse_for_disk(request, error)
         if outcome == "conflict":
             return StoreAnswer(
-                status=DUPLICATE, comment="kept apart: this UID is here with other content"
+                status=DUPLICATE,
+                comment="kept apart: this UID is here with other content",
+                recorded=True,
             )
         return StoreAnswer(status=0)
 
@@ -189,12 +235,18 @@ class StorageReceiver:
             status=status,
             reason=reason,
         )
-        opening = self._doors.opening(request.association)
+        self._record_refusal(event)
+        return StoreAnswer(status=status, comment=reason, recorded=True)
+
+    def _record_refusal(self, event: e.InstanceRefused) -> None:
+        due = self._refusals.due(event)
+        if not due:
+            return
+        opening = self._doors.opening(event.association)
         try:
-            self._journal.commit(*opening, event)
+            self._journal.commit(*opening, *due)
         except CatalogError:
-            self._doors.forget_opening(request.association, opening)
-        return StoreAnswer(status=status, comment=reason)
+            self._doors.forget_opening(event.association, opening)
 
 
 class _StorageSink:

@@ -14,6 +14,7 @@ from dicom_node.catalog import Catalog
 from dicom_node.catalog.integrity import note_closed
 from dicom_node.config.load import Config, check
 from dicom_node.decide import doubt
+from dicom_node.decide.patience import Patience
 from dicom_node.dimse.scp import Limits, Server, serve_storage
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.domain import events as e
@@ -209,7 +210,7 @@ def _listen(shared: Shared, receiver: StorageReceiver, onward: Outgoing) -> Serv
         committer=onward.commitments,
         limits=Limits(
             associations_max=receive.max_associations,
-            idle_s=receive.idle_s,
+            patience=Patience(idle_s=receive.idle_s),
             pdu_bytes=receive.max_pdu,
             object_bytes=int(receive.max_object_gib * GIB),
         ),
@@ -257,6 +258,7 @@ def _stages(
     ]
 
     def finish() -> None:
+        receiver.finish()
         asker.finish(_GRACE_S)
         onward.finish(_GRACE_S)
 

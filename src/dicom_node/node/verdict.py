@@ -92,10 +92,11 @@ def _lacking(catalog: Catalog, series: Series, events: Sequence[e.Event]) -> lis
     """What it lacks because it was refused and did not come in a better state, or was removed."""
     parts: list[str] = []
     refused = {
-        event.sop_instance_uid: event.reason
+        uid: event.reason
         for event in events
         if isinstance(event, e.InstanceRefused)
-        and catalog.views.instance(event.sop_instance_uid) is None
+        for uid in (event.sop_instance_uid, *event.others)
+        if catalog.views.instance(uid) is None
     }
     if refused:
         count = "1 instance was" if len(refused) == 1 else f"{len(refused)} instances were"

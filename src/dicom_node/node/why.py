@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from dicom_node.catalog import Catalog
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
+from dicom_node.domain.identifiers import is_uid
 from dicom_node.domain.records import Conflict, Instance, Series
 from dicom_node.domain.states import DeliveryState, SeriesState
 from dicom_node.node.about import about
@@ -37,8 +38,9 @@ class Story:
 
 def stories(catalog: Catalog, text: str) -> list[Story]:
     """A story for each Series that `text` leads to: a UID of any level, an accession number, a
-    patient ID, of whichever of its instances, or of what was kept apart. Refused instances and
-    rejected AE titles are found by their own UID or title."""
+    patient ID, of whichever of its instances, or of what was kept apart. Refused instances are
+    found by their own UID; rejections, refused requests and faults by the AE title of the peer, or
+    its address where it had not said its title."""
     known = {series.series_uid: series for series in catalog.views.find_series(text)}
     strange: dict[str, list[Conflict]] = {}
     for c in catalog.views.find_conflicts(text):
@@ -49,11 +51,14 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
             known[series.series_uid] = series
     found = [_story(catalog, series, text) for series in known.values()]
     found += [_strange(catalog, uid, some) for uid, some in strange.items()]
-    events = [*catalog.views.events_about(text), *catalog.views.events_of(text)]
+    told = [*catalog.views.events_about(text), *catalog.views.events_of(text)]
+    events = [event for _, event in told]
+    if not known and not strange and not events and is_uid(text):
+        events += catalog.views.refused_with(text)
     alone = [
         event
-        for _, event in events
-        if isinstance(event, e.AssociationRejected)
+        for event in events
+        if isinstance(event, (e.AssociationRejected, e.AssociationBroken, e.RequestRefused))
         or (isinstance(event, e.InstanceRefused) and event.series_uid not in known)
     ]
     if alone:
@@ -69,7 +74,7 @@ def _story(catalog: Catalog, series: Series, text: str) -> Story:
     instances = catalog.views.instances(series.series_uid)
     conflicts = catalog.views.conflicts(series.series_uid)
     lines = [
-        *_associations(catalog, series),
+        *_associations(catalog, series, names),
         *_arrivals(events, {i.sop_instance_uid: i for i in instances}),
         *_refusals(events, names),
         *_conflicts(conflicts, series.series_uid),
@@ -109,7 +114,7 @@ def _strange(catalog: Catalog, series_uid: str, conflicts: Sequence[Conflict]) -
     )
 
 
-def _line(event: e.Event, names: Names) -> Line:
+def _line(event: e.Event, names: Names) -> Line:  # noqa: C901, PLR0912  # a table
     """An event as a line, with what it is told together with."""
     thread, group, few, detail, fleeting_s = "", "", 1, False, 0.0
     match event:
@@ -121,6 +126,10 @@ def _line(event: e.Event, names: Names) -> Line:
             thread, group = "source", f"{event.revision} {event.source}"
         case e.AssociationRejected():
             thread = group = f"{event.calling_ae} {event.address} {event.reason}"
+        case e.AssociationBroken():
+            thread = group = f"{event.calling_ae} {event.address} {event.reason}"
+        case e.RequestRefused():
+            thread = group = f"{event.calling_ae} {event.request} {event.status} {event.reason}"
         case e.InstanceRefused():
             thread, group, few = "refused", f"{event.status} {event.reason}", 3
         case e.NodeStarted() | k.PressureChanged() | k.InstanceRestored():
@@ -148,7 +157,7 @@ def _line(event: e.Event, names: Names) -> Line:
     )
 
 
-def _associations(catalog: Catalog, series: Series) -> Iterator[Line]:
+def _associations(catalog: Catalog, series: Series, names: Names) -> Iterator[Line]:
     for a in catalog.views.associations(series.series_uid):
         yield Line(
             at=a.opened_at,
@@ -167,6 +176,9 @@ def _associations(catalog: Catalog, series: Series) -> Iterator[Line]:
                 group=a.ended or "",
                 few=3,
             )
+        for _, event in catalog.views.events_about(a.calling_ae):
+            if isinstance(event, e.AssociationBroken) and event.number == a.number:
+                yield _line(event, names)
 
 
 def _arrivals(events: Sequence[e.Event], known: dict[str, Instance]) -> Iterator[Line]:
@@ -239,10 +251,11 @@ def _refusals(events: Sequence[e.Event], names: Names) -> Iterator[Line]:
             yield _line(some[0], names)
             continue
         yield from (replace(_line(event, names), detail=True) for event in some)
-        uids = listed(event.sop_instance_uid for event in some)
+        every = [uid for event in some for uid in (event.sop_instance_uid, *event.others)]
+        uids = listed(every)
         yield Line(
             at=some[-1].at,
-            text=f"{len(some)} instances over association {number} were refused with "
+            text=f"{len(every)} instances over association {number} were refused with "
             f"0x{status:04X}: {reason}: {uids}",
             thread="refusals",
             group=f"{status} {reason}",

@@ -111,7 +111,11 @@ def _doubted(started: e.NodeStarted) -> str:
     )
 
 
-def _of_reception(event: e.Event, names: Names, outcome: str) -> str:
+def _often(times: int) -> str:
+    return f" ({times} times)" if times > 1 else ""
+
+
+def _of_reception(event: e.Event, names: Names, outcome: str) -> str:  # noqa: PLR0911  # a table
     del names
     match event:
         case e.NodeStarted():
@@ -121,18 +125,27 @@ def _of_reception(event: e.Event, names: Names, outcome: str) -> str:
         case e.AssociationEnded():
             return f"association {event.number} was {event.how}"
         case e.AssociationRejected():
-            times = f" ({event.times} times)" if event.times > 1 else ""
             return (
                 f"{event.calling_ae} at {event.address}, calling {event.called_ae}, was "
-                f"rejected{times}: {event.reason}"
+                f"rejected{_often(event.times)}: {event.reason}"
             )
         case e.InstanceArrived(instance=i):
             return f"instance {i.sop_instance_uid} {_ARRIVED.get(outcome, 'was stored')}"
         case e.InstanceRefused():
+            others = f" and {counted(len(event.others), 'other')}" if event.others else ""
             return (
-                f"instance {event.sop_instance_uid} from {event.calling_ae} was refused with "
-                f"0x{event.status:04X}: {event.reason}"
+                f"instance {event.sop_instance_uid}{others} from {event.calling_ae} "
+                f"{'were' if others else 'was'} refused with 0x{event.status:04X}: {event.reason}"
             )
+        case e.RequestRefused():
+            return (
+                f"{event.request} from {event.calling_ae} at {event.address} was refused with "
+                f"0x{event.status:04X}{_often(event.times)}: {event.reason}"
+            )
+        case e.AssociationBroken():
+            who = f"{event.calling_ae} at {event.address}" if event.calling_ae else event.address
+            what = "a connection" if event.number is None else f"association {event.number}"
+            return f"{what} of {who} was broken{_often(event.times)}: {event.reason}"
     return ""
 
 
@@ -280,8 +293,9 @@ def is_well(event: e.Event) -> bool:
         case e.NodeStarted():
             return not event.doubt_s
         case (
-            e.AssociationRejected() | e.InstanceRefused() | e.SeriesHeld() | e.StepCanceled()
-            | e.StepFailed() | k.ResultLost() | k.PeerUnreachable()
+            e.AssociationRejected() | e.AssociationBroken() | e.InstanceRefused()
+            | e.RequestRefused() | e.SeriesHeld() | e.StepCanceled() | e.StepFailed()
+            | k.ResultLost() | k.PeerUnreachable()
         ):  # fmt: skip
             return False
     return True

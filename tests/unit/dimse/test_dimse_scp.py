@@ -17,6 +17,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pynetdicom import AE, build_context, build_role
 from pynetdicom.dsutils import encode
 
+from dicom_node.decide.eviction import Crowd
+from dicom_node.decide.patience import Patience
 from dicom_node.dimse import status
 from dicom_node.dimse.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, LOSSLESS, VERIFICATION
 from dicom_node.dimse.contract import Limits, Rejection, StoreAnswer, StoreRequest
@@ -260,7 +262,7 @@ def test_a_receiver_that_fails_is_temporary_congestion(
     [
         ({0x0002: "1.2.840.10008.5.1.4.1.1.4"}, 0x0122),  # not the context's class
         ({0x0002: VERIFICATION}, 0x0122),
-        ({0x0002: ""}, 0x0122),
+        ({0x0002: ""}, 0x0212),
         ({0x1000: ""}, 0x0212),
         ({0x1000: "../../etc/passwd"}, 0x0117),
         ({0x1000: "1." + "2" * 70}, 0x0117),
@@ -316,11 +318,11 @@ def test_an_empty_data_set_is_not_stored(
 def test_an_object_refused_at_once_is_drained_and_the_next_one_stored(
     storage_scp: Callable, spool_receiver, entity: AE
 ) -> None:
-    spool_receiver.refused = StoreAnswer(status=0xA700, comment="below the watermark")
+    spool_receiver.refusing = StoreAnswer(status=0xA700, comment="below the watermark")
     association = associated(entity, storage_scp().port)
     answer = association.send_c_store(an_image(pixels=400))
     assert (answer.Status, answer.ErrorComment) == (0xA700, "below the watermark")
-    spool_receiver.refused = None
+    spool_receiver.refusing = None
     assert association.send_c_store(an_image(pixels=400)).Status == 0
     association.release()
 
@@ -541,7 +543,7 @@ def test_twenty_silent_connections_do_not_block_an_echo(
 def test_the_longest_waiting_connection_gives_way_when_too_many_wait(
     storage_scp: Callable, wire: SimpleNamespace
 ) -> None:
-    port = storage_scp(limits=Limits(pending_max=3)).port
+    port = storage_scp(limits=Limits(crowd=Crowd(total=3))).port
     waiting = [wire.call(port) for _ in range(3)]
     waiting[1].associate()  # is not waiting any more
     waiting += [wire.call(port) for _ in range(2)]
@@ -584,7 +586,8 @@ def test_a_request_that_drips_in_is_cut_off_at_the_total(
 def test_an_association_that_falls_silent_is_aborted(
     storage_scp: Callable, spool_receiver, wire: SimpleNamespace, state: str
 ) -> None:
-    limits = Limits(idle_s=60, pdu_s=0.3) if state == "in a PDU" else Limits(idle_s=0.3, pdu_s=60)
+    patience = Patience(idle_s=60, pdu_s=0.3) if state == "in a PDU" else Patience(idle_s=0.3)
+    limits = Limits(patience=patience)
     peer = wire.call(storage_scp(limits=limits).port)
     peer.associate()
     if state != "idle":

@@ -261,7 +261,7 @@ def test_a_compressed_object_for_a_peer_without_any_fitting_syntax_is_no_context
 def test_statuses_and_comments_come_back_as_they_are(
     storage_scp: Callable, spool_receiver, tmp_path: Path
 ) -> None:
-    spool_receiver.refused = StoreAnswer(status=0xA700, comment="the shelf is full")
+    spool_receiver.refusing = StoreAnswer(status=0xA700, comment="the shelf is full")
     (outcome,) = store(peer=a_peer(storage_scp().port), calling_ae="US", items=[an_item(tmp_path)])
     assert (outcome.phase, outcome.status, outcome.comment) == (
         Phase.STATUS,
