@@ -301,13 +301,14 @@ class Views:
         )
         return [(row["number"], codec.from_json(row["kind"], row["body"])) for row in rows]
 
-    def refused_with(self, sop_instance_uid: str) -> list[e.InstanceRefused]:
-        """Refusals in which an instance is told of together with others. Looks at every refusal."""
+    def refused_also(self, text: str) -> list[e.InstanceRefused]:
+        """Refusals in which an instance is told of together with others, or of objects from an AE
+        title. Looks at every refusal."""
         rows = self._rows(
             "SELECT kind, body FROM event WHERE kind = 'InstanceRefused' "
-            "AND json_extract(body, '$.others') <> '[]' AND EXISTS "
-            "(SELECT 1 FROM json_each(body, '$.others') WHERE value = ?) ORDER BY number",
-            sop_instance_uid,
+            "AND (json_extract(body, '$.calling_ae') = ?1 OR EXISTS "
+            "(SELECT 1 FROM json_each(body, '$.others') WHERE value = ?1)) ORDER BY number",
+            text,
         )
         events = [codec.from_json(row["kind"], row["body"]) for row in rows]
         return [event for event in events if isinstance(event, e.InstanceRefused)]

@@ -124,8 +124,8 @@ REJECTIONS: Mapping[Rejection, str] = MappingProxyType(
 
 ABORTS: Mapping[Abort, str] = MappingProxyType(
     {
-        status.BY_US: "The node stops, a data set does not end, or 100 objects were not of the class "
-        "of their context.",
+        status.BY_US: "The node stops, a data set does not end, or 100 objects were not of the "
+        "class of their context.",
         status.NO_REASON_GIVEN: "Nothing, or too little, was received for too long.",
         status.UNRECOGNISED_PDU: "A PDU of an unknown type.",
         status.UNEXPECTED_PDU: "A PDU that may not come now.",

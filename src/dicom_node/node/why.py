@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from dicom_node.catalog import Catalog
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
-from dicom_node.domain.identifiers import is_uid
 from dicom_node.domain.records import Conflict, Instance, Series
 from dicom_node.domain.states import DeliveryState, SeriesState
 from dicom_node.node.about import about
@@ -39,8 +38,8 @@ class Story:
 def stories(catalog: Catalog, text: str) -> list[Story]:
     """A story for each Series that `text` leads to: a UID of any level, an accession number, a
     patient ID, of whichever of its instances, or of what was kept apart. Refused instances are
-    found by their own UID; rejections, refused requests and faults by the AE title of the peer, or
-    its address where it had not said its title."""
+    found by their own UID; they, rejections, refused requests and faults by the AE title of the
+    peer, or its address where it had not said its title."""
     known = {series.series_uid: series for series in catalog.views.find_series(text)}
     strange: dict[str, list[Conflict]] = {}
     for c in catalog.views.find_conflicts(text):
@@ -53,8 +52,8 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
     found += [_strange(catalog, uid, some) for uid, some in strange.items()]
     told = [*catalog.views.events_about(text), *catalog.views.events_of(text)]
     events = [event for _, event in told]
-    if not known and not strange and not events and is_uid(text):
-        events += catalog.views.refused_with(text)
+    if not known and not strange and not any(isinstance(one, e.InstanceRefused) for one in events):
+        events = sorted([*events, *catalog.views.refused_also(text)], key=lambda one: one.at)
     alone = [
         event
         for event in events

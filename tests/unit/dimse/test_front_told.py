@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import struct
@@ -13,7 +14,9 @@ import pytest
 
 from dicom_node.decide.eviction import Crowd
 from dicom_node.decide.patience import Patience
+from dicom_node.dimse.contexts import acceptor_contexts
 from dicom_node.dimse.contract import Limits, StoreAnswer
+from dicom_node.dimse.front import Server, listen
 
 ECHO = "1.2.840.10008.1.1"
 ABORT, RELEASE = bytes([7, 0, 0, 0, 0, 4, 0, 0, 0, 0]), bytes([5, 0, 0, 0, 0, 4, 0, 0, 0, 0])
@@ -175,6 +178,39 @@ def test_a_rejection_by_the_front_is_told(
     assert spool_receiver.wait(lambda: len(spool_receiver.rejections) == 1)
     ((request, rejection),) = spool_receiver.rejections
     assert (request.calling_ae, rejection.source, rejection.reason) == ("SENDER", 2, 2)
+
+
+class Exhausted:
+    """A listening socket in a process that has no descriptor left for a while."""
+
+    def __init__(self, listening: socket.socket, times: int) -> None:
+        self.listening, self.times = listening, times
+
+    def accept(self) -> object:
+        if self.times:
+            self.times -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self.listening.accept()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.listening, name)
+
+
+def test_without_descriptors_the_door_opens_again_and_one_line_says_so(
+    spool_receiver, wire: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = listen(
+        ae_title="DICOMNODE", host="127.0.0.1", port=0, acceptable=acceptor_contexts()
+    )
+    listener.open(spool_receiver, Limits(), None)
+    listener.socket = Exhausted(listener.socket, times=4)
+    thread = threading.Thread(target=listener.serve_forever)
+    thread.start()
+    wire.call(listener.server_address[1]).associate()
+    Server(listener=listener, thread=thread).stop(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot accept a connection: Too many open files"
+    ]
 
 
 # --- who stays ------------------------------------------------------------------------------------

@@ -89,6 +89,14 @@ def test_thousands_of_refused_objects_cost_few_rows_and_each_is_found(node):
         assert "refused with 0x0124" in story.verdict
 
 
+def test_what_was_refused_of_a_peer_is_found_by_its_title(node):
+    number = node.receiver.admit(asking())
+    refuse(node, number, "1.2.3.4")
+    node.receiver.rejected(asking(), LOCAL_LIMIT_EXCEEDED)
+    (story,) = stories(node.catalog, "CT1")
+    assert [line.kind for line in story.lines] == ["InstanceRefused", "AssociationRejected"]
+
+
 def test_what_is_kept_is_recorded_after_a_minute(node):
     number = node.receiver.admit(asking())
     for n in range(EACH.first + 1):
