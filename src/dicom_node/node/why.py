@@ -157,7 +157,13 @@ def _line(event: e.Event, names: Names) -> Line:  # noqa: C901, PLR0912  # a tab
 
 
 def _associations(catalog: Catalog, series: Series, names: Names) -> Iterator[Line]:
-    for a in catalog.views.associations(series.series_uid):
+    associations = catalog.views.associations(series.series_uid)
+    numbers = {a.number for a in associations}
+    for title in dict.fromkeys(a.calling_ae for a in associations):
+        for _, event in catalog.views.events_about(title):
+            if isinstance(event, e.AssociationBroken) and event.number in numbers:
+                yield _line(event, names)
+    for a in associations:
         yield Line(
             at=a.opened_at,
             text=opened(a.calling_ae, a.address, a.number),
@@ -175,9 +181,6 @@ def _associations(catalog: Catalog, series: Series, names: Names) -> Iterator[Li
                 group=a.ended or "",
                 few=3,
             )
-        for _, event in catalog.views.events_about(a.calling_ae):
-            if isinstance(event, e.AssociationBroken) and event.number == a.number:
-                yield _line(event, names)
 
 
 def _arrivals(events: Sequence[e.Event], known: dict[str, Instance]) -> Iterator[Line]:

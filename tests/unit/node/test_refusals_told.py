@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +22,7 @@ from dicom_node.node.receive import StorageReceiver
 from dicom_node.node.refusals import EACH, KEPT_S
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool
+from dicom_node.testing.series import a_series
 
 PEER = Peer(name="ct", ae_title="CT1", host="127.0.0.1", port=104, may=frozenset(), idle_s=600.0)
 
@@ -28,16 +31,25 @@ PEER = Peer(name="ct", ae_title="CT1", host="127.0.0.1", port=104, may=frozenset
 def node(tmp_path):
     catalog, bell = Catalog(tmp_path / "catalog.db"), bells.Bell(tmp_path)
     journal, woken = Journal(catalog, bell), []
-    receiver = StorageReceiver(
-        admission=Admission(
-            ae_title="NODE", peers=(PEER,), accept_unknown=False, min_free_bytes=0, quiet_s=1.0
-        ),
-        spool=Spool(tmp_path / "spool"),
-        journal=journal,
+
+    def receiver(peer: Peer) -> StorageReceiver:
+        return StorageReceiver(
+            admission=Admission(
+                ae_title="NODE", peers=(peer,), accept_unknown=False, min_free_bytes=0, quiet_s=1.0
+            ),
+            spool=Spool(tmp_path / "spool"),
+            journal=journal,
+            clock=SystemClock(),
+            wake=lambda: woken.append(1),
+        )
+
+    yield SimpleNamespace(
+        catalog=catalog,
+        receiver=receiver(PEER),
+        storing=receiver(replace(PEER, may=frozenset({"store"}))),
         clock=SystemClock(),
-        wake=lambda: woken.append(1),
+        woken=woken,
     )
-    yield SimpleNamespace(catalog=catalog, receiver=receiver, clock=SystemClock(), woken=woken)
     catalog.close()
     bell.close()
 
@@ -178,3 +190,29 @@ def test_an_echo_is_one_line_in_the_log_and_nothing_in_the_catalog(
 
 def test_the_idle_limit_of_a_peer_is_that_of_its_associations(node):
     assert node.receiver.idle_s(node.receiver.admit(asking())) == 600.0
+
+
+def test_the_story_of_a_series_says_by_which_fault_its_association_ended(node):
+    (dataset,) = a_series(1)
+    number = node.storing.admit(asking())
+    sink = node.storing.begin(
+        StoreRequest(
+            association=number,
+            sop_class_uid=str(dataset.SOPClassUID),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+            message_id=1,
+            calling_ae="CT1",
+        )
+    )
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    sink.write([buffer.getvalue()])
+    assert sink.finish().status == 0
+    node.storing.broke(asking(), number, "it was disconnected inside a message")
+    node.storing.ended(number, "disconnected")
+    (story,) = stories(node.catalog, str(dataset.SeriesInstanceUID))
+    told = [line.text for line in story.lines if line.kind == "AssociationBroken"]
+    assert told == [
+        f"association {number} of CT1 at 127.0.0.1 was broken: it was disconnected inside a message"
+    ]
