@@ -21,6 +21,9 @@ from typing import get_args
 from pydantic_core import PydanticUndefined
 
 from dicom_node.cli.main import COMMANDS
+from dicom_node.cli.sheet import sheet
+from dicom_node.cli.statement_entity import fates
+from dicom_node.config.load import FILE_NAME, load, shipped
 from dicom_node.config.mistakes import allowed, keys_of, section_of
 from dicom_node.config.schema import File
 from dicom_node.decide.match import NODE_KEYWORDS
@@ -29,6 +32,7 @@ from dicom_node.dimse.status import MEANINGS
 from dicom_node.domain import events, policy, states
 from dicom_node.iod.header import KEYWORDS
 from dicom_node.iod.pixels import PLUGINS
+from dicom_node.node.statement import statement
 
 DOCS = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -128,6 +132,34 @@ def statuses() -> str:
     return table(("status", "meaning", "when"), rows)
 
 
+def commitment_statuses() -> str:
+    """The answers to the messages of Storage Commitment."""
+    rows = (
+        (f"`{status:04X}`", MEANINGS[status][0], when)
+        for status, when in conformance.COMMITMENT_ANSWERS.items()
+    )
+    return table(("status", "meaning", "when"), rows)
+
+
+def rejections() -> str:
+    """Why an association is rejected."""
+    rows = (
+        (str(r.result), str(r.source), str(r.reason), when)
+        for r, when in conformance.REJECTIONS.items()
+    )
+    return table(("result", "source", "reason", "when"), rows)
+
+
+def store_fates() -> str:
+    """What follows on the answer to a C-STORE of the node's."""
+    return table(("status", "what follows", "meaning"), fates(instead=True))
+
+
+def shipped_sheet() -> str:
+    """The sheet for the PACS, of the shipped configuration."""
+    return f"```text\n{sheet(statement(load(shipped() / FILE_NAME)))}```\n"
+
+
 def keywords() -> str:
     """The names that an expression may ask about."""
     return ", ".join(f"`{name}`" for name in sorted({*KEYWORDS, *NODE_KEYWORDS})) + "\n"
@@ -159,6 +191,7 @@ def policies() -> str:
 BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
     {
         "commands": commands,
+        "commitment-statuses": commitment_statuses,
         "configuration": configuration,
         "delivery-states": lambda: diagram(
             states.DELIVERY_TRANSITIONS, states.DeliveryState.QUEUED
@@ -166,10 +199,13 @@ BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
         "events": event_kinds,
         "keywords": keywords,
         "policy": policies,
+        "rejections": rejections,
         "series-states": lambda: diagram(states.SERIES_TRANSITIONS, states.SeriesState.RECEIVING),
+        "sheet": shipped_sheet,
         "statuses": statuses,
         "step-states": lambda: diagram(states.STEP_TRANSITIONS, states.StepState.SCHEDULED),
         "storage-classes": storage_classes,
+        "store-fates": store_fates,
         "transfer-syntaxes": transfer_syntaxes,
     }
 )

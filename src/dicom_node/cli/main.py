@@ -23,6 +23,10 @@ COMMANDS = {
     "release": ("hold", "Let a series go on that was held, or is incomplete."),
     "routes": ("routes", "Test the routes against a DICOM file."),
     "models": ("models", "List the models, check their digests."),
+    "conformance": (
+        "conformance",
+        "Write the DICOM Conformance Statement, or a sheet for the PACS.",
+    ),
     "catalog": ("catalog", "Check the catalog, or make it anew from the spool."),
     "echo": ("network", "C-ECHO: does a peer answer?"),
     "find": ("network", "C-FIND: what does a peer have?"),

@@ -20,7 +20,7 @@ from dicom_node.dimse.status import rejection_words
 from dicom_node.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.domain.records import Peer
 
-_MAX_PDU = 128 * 1024  # what we take from the peer; what it takes is its own business
+MAX_PDU = 128 * 1024  # what we take from the peer; what it takes is its own business
 
 
 def hush() -> None:
@@ -166,7 +166,7 @@ def associated(
             peer.port,
             contexts=list(contexts),
             ae_title=peer.ae_title,
-            max_pdu=_MAX_PDU,
+            max_pdu=MAX_PDU,
             ext_neg=list(negotiation),
             evt_handlers=[*requestor.watchers(), *handlers],
         )

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 
+CHARACTER_SETS = tuple(term for term in python_encoding if term)
+"""The defined terms that are understood."""
+
 _ESCAPE = b"\x1b"
 _FRAGMENT = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 # Python's own codecs take these escape sequences as part of the text

@@ -200,6 +200,17 @@ def _receiver(shared: Shared, onward: Outgoing) -> StorageReceiver:
     )
 
 
+def limits(config: Config) -> Limits:
+    """What the SCP of a node with this configuration bears."""
+    receive = config.receive
+    return Limits(
+        associations_max=receive.max_associations,
+        patience=Patience(idle_s=receive.idle_s),
+        pdu_bytes=receive.max_pdu,
+        object_bytes=int(receive.max_object_gib * GIB),
+    )
+
+
 def _listen(shared: Shared, receiver: StorageReceiver, onward: Outgoing) -> Server:
     config, receive = shared.config, shared.config.receive
     return serve_storage(
@@ -208,12 +219,7 @@ def _listen(shared: Shared, receiver: StorageReceiver, onward: Outgoing) -> Serv
         port=config.node.port,
         receiver=receiver,
         committer=onward.commitments,
-        limits=Limits(
-            associations_max=receive.max_associations,
-            patience=Patience(idle_s=receive.idle_s),
-            pdu_bytes=receive.max_pdu,
-            object_bytes=int(receive.max_object_gib * GIB),
-        ),
+        limits=limits(config),
         extra_classes=receive.extra_sop_classes,
         extra_syntaxes=receive.extra_transfer_syntaxes,
     )
