@@ -118,6 +118,31 @@ def test_the_sheet_of_a_node_that_all_hear_names_no_loopback_address(tmp_path: P
     assert "hears this machine alone" not in page
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('networks = ["127.0.0.0/8"]', "Calls from: 127.0.0.0/8."),
+        ("networks = []", "Calls from: 127.0.0.1."),
+        ('networks = []\nhost = "pacs.site"', "Calls from: any address"),
+    ],
+    ids=["networks", "an address", "a name"],
+)
+def test_the_sheet_tells_from_where_a_peer_may_call(tmp_path: Path, line: str, told: str):
+    config = site(
+        tmp_path,
+        ('host = "127.0.0.1"              # where it listens\n', ""),
+        ('networks = ["127.0.0.0/8"]', line if "host" in line else f'{line}\nhost = "127.0.0.1"'),
+    )
+
+    assert told in " ".join(run("--sheet", "--config", config).split())
+
+
+def test_the_sheet_of_a_node_that_takes_from_anybody_says_so(tmp_path: Path):
+    page = run("--sheet", "--config", site(tmp_path, ('"refuse" ', '"accept" ')))
+
+    assert "test-pacs, anybody else: a destination" in " ".join(page.split())
+
+
 def test_it_goes_to_a_file_or_as_json_to_a_program(tmp_path: Path, shipped_statement: str):
     out = tmp_path / "statement.md"
     assert run("--out", out, "--config", site(tmp_path)) == ""

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from dicom_node.decide.routing import calls_from
 from dicom_node.dimse.conformance import name_of
 from dicom_node.domain.records import Peer
 from dicom_node.node.journal import printable
@@ -13,6 +14,7 @@ from dicom_node.node.statement import TLS, Statement, routes_to
 
 WIDTH, _INDENT = 80, 18
 _UNCOMPRESSED = "Little Endian"
+_PUSH = "Push"
 
 
 def sheet(facts: Statement) -> str:
@@ -46,7 +48,7 @@ def _hanging(head: str, text: str, indent: int) -> list[str]:
 def _node(facts: Statement) -> Iterable[tuple[str, str]]:
     heard = " (it hears this machine alone: node.host)" if facts.local else ""
     if facts.everywhere:
-        heard = f" (node.host is {facts.config.node.host}: all that it has)"
+        heard = f" (it listens on all: {facts.config.node.host})"
     yield "AE title", facts.config.node.ae_title
     yield "Host", facts.host + heard
     yield "Port", facts.port
@@ -105,7 +107,7 @@ def _steps(facts: Statement) -> Iterable[str]:
     title, offering = config.node.ae_title, facts.offering
     steps = [
         (
-            "Push",
+            _PUSH,
             facts.sending(),
             f"a destination for C-STORE: {us}. The node is to be called with the AE title, and "
             "from the address, that it knows (below).",
@@ -133,11 +135,10 @@ def _steps(facts: Statement) -> Iterable[str]:
         ),
     ]
     for number, (name, peers, text) in enumerate(steps, 1):
-        said = (
-            f"On {', '.join(p.name for p in peers)}: {text}"
-            if peers
-            else "nothing: it is asked of no peer"
-        )
+        names = [peer.name for peer in peers]
+        if name == _PUSH and config.receive.unknown_peers == "accept":
+            names.append("anybody else")
+        said = f"On {', '.join(names)}: {text}" if names else "nothing: it is asked of no peer"
         yield from _hanging(f"  {number} {name}", said, _INDENT)
 
 
@@ -151,7 +152,7 @@ def _peers(facts: Statement) -> Iterable[str]:
 
 
 def _peer(facts: Statement, peer: Peer) -> str:
-    address = ", ".join(peer.networks) or f"{peer.host}, if that is an address"
+    address = ", ".join(calls_from(peer)) or "any address (`networks` is not configured)"
     may = ", ".join(sorted(peer.may)) or "nothing but C-ECHO"
     offers = ", ".join(sorted(peer.offers)) or "nothing"
     routes = ", ".join(route.name for route in routes_to(facts.config, peer)) or "none"

@@ -85,7 +85,7 @@ def _overview(page: Page, facts: Statement) -> None:
     )
     page.head("1.1", "Network services")
     rows = [("yes", "yes", "Verification")]
-    rows.append(("no", "yes", f"Storage, {len(facts.stored)} SOP Classes (listed in 4.2.1.4.2)"))
+    rows.append(("yes", "yes", f"Storage, {len(facts.stored)} SOP Classes (as SCU: `send`)"))
     rows += [("yes", "yes", one.name) for one in facts.created]
     rows.append(("yes", "yes", "Storage Commitment Push Model"))
     rows += [

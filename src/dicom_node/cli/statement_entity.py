@@ -44,7 +44,7 @@ def entity(page: Page, facts: Statement) -> None:
     page.head("4.2.1.1", "SOP Classes")
     page.say(
         "As SCU those of 4.2.1.3.2, as SCP those of 4.2.1.4.2. Conformance to each is standard:",
-        "there is no extended, specialised or private SOP Class (8.5).",
+        "there is no extended, specialised or private SOP Class but those of 8.5.",
     )
     _policies(page, facts)
     _initiation(page, facts)
@@ -102,6 +102,7 @@ def _initiation(page: Page, facts: Statement) -> None:
     page.say(
         "Where two contexts are shown for a SOP Class, both are proposed: an object goes as it is",
         "where that is accepted, else it is converted.",
+        "ELE is Explicit VR Little Endian, ILE is Implicit VR Little Endian.",
     )
     page.table(("Role", "Syntaxes", "Abstract syntax", "Name"), _contexts(facts.proposed))
     page.say(

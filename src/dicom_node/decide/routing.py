@@ -121,6 +121,14 @@ def resolve_sender(sender: Sender, peers: Sequence[Peer]) -> Peer | None:
     return None
 
 
+def calls_from(peer: Peer) -> tuple[str, ...]:
+    """The networks and addresses at which `resolve_sender` finds the peer; none: at any."""
+    if peer.networks:
+        return peer.networks
+    known = peer.host.lower() == "localhost" or _address(peer.host) is not None
+    return (peer.host,) if known else ()
+
+
 def _is_at(peer: Peer, address: str, *, exact: bool) -> bool:
     found = _address(address)
     if peer.networks:

@@ -11,6 +11,8 @@ from pynetdicom import AE, build_context
 
 from dicom_node.config.listing import settings, settings_of
 from dicom_node.config.load import Config, read
+from dicom_node.decide.routing import Sender, calls_from, resolve_sender
+from dicom_node.domain.records import Peer
 from dicom_node.iod import rejection, secondary
 from dicom_node.iod.created import FIXED, SOMETIMES, Attribute, modules_of
 from dicom_node.iod.sample import SEG_CLASS, object_of, samples
@@ -89,6 +91,21 @@ def test_settings_show_every_section_and_neither_paths_nor_secrets(configured):
     of_peer = {s.key: s.value for s in settings_of(config.peers[0])}
     assert of_peer["dicomweb_token"] == "configured"
     assert "TOKEN" not in str(of_peer)
+
+
+@pytest.mark.parametrize(
+    ("host", "networks"),
+    [("10.1.2.3", ()), ("localhost", ()), ("pacs.site", ()), ("pacs.site", ("10.1.0.0/16",))],
+    ids=["address", "localhost", "name", "networks"],
+)
+def test_from_where_a_peer_may_call_is_told_as_it_is_judged(host: str, networks: tuple[str, ...]):
+    peer = Peer(name="pacs", ae_title="PACS", host=host, port=104, networks=networks)
+    told = calls_from(peer)
+
+    for address in ("10.1.2.3", "127.0.0.1", "192.0.2.9"):
+        found = resolve_sender(Sender(ae_title="PACS", address=address), [peer]) is not None
+        near = {"10.1.2.3": {"10.1.2.3", "10.1.0.0/16"}, "127.0.0.1": {"localhost"}}
+        assert found == (not told or bool(near.get(address, set()) & set(told))), address
 
 
 def test_a_profile_of_security_tells_what_its_section_says(configured, monkeypatch):
