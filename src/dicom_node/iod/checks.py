@@ -1,13 +1,13 @@
-"""What a SOP Instance must be before the node answers for it: whole, and the one announced.
+"""What a SOP Instance must be for the node to hold it: whole, and the one that it says it is.
 
-The top-level elements are walked and their lengths believed only as far as the file goes; no value
-is decoded, no pixel touched.
+No pixel is touched. What comes in is held to more (`iod.received`): what was acknowledged once,
+perhaps by an older version, is never dropped because a check became stricter.
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dicom_node.iod.elements import (
     check_depth,
     elements,
     locate,
+    mapped,
 )
 
 CANNOT_UNDERSTAND = 0xC000  # PS3.4 Table B.2-1
@@ -30,30 +31,35 @@ DOES_NOT_MATCH = 0xA900
 
 MAX_COMMENT = 64  # Error Comment (0000,0902) is an LO
 
-_UIDS = {
+UIDS = {
     0x00080016: "SOP Class UID",
     0x00080018: "SOP Instance UID",
     0x0020000D: "Study Instance UID",
     0x0020000E: "Series Instance UID",
 }
-_SAMPLES, _PHOTOMETRIC, _FRAMES = 0x00280002, 0x00280004, 0x00280008
-_ROWS, _COLUMNS, _BITS_ALLOCATED = 0x00280010, 0x00280011, 0x00280100
-_PIXEL_ATTRIBUTES = (_SAMPLES, _PHOTOMETRIC, _FRAMES, _ROWS, _COLUMNS, _BITS_ALLOCATED)
-_PROVIDER_URL = 0x00287FE0
-_PIXELS = (PIXEL_DATA, 0x7FE00008, 0x7FE00009, _PROVIDER_URL)  # the two are floats
-_KEPT = frozenset({*_UIDS, *_PIXEL_ATTRIBUTES, *_PIXELS})
+SAMPLES, PHOTOMETRIC, FRAMES = 0x00280002, 0x00280004, 0x00280008
+ROWS, COLUMNS, BITS_ALLOCATED = 0x00280010, 0x00280011, 0x00280100
+_PIXEL_ATTRIBUTES = (SAMPLES, PHOTOMETRIC, FRAMES, ROWS, COLUMNS, BITS_ALLOCATED)
+FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+PIXELS = (PIXEL_DATA, *FLOAT_BITS, 0x00287FE0)  # the last says where else they are
+_SUBSAMPLED = ("YBR_FULL_422", "YBR_PARTIAL_422")
+_KEPT = frozenset({*UIDS, *_PIXEL_ATTRIBUTES, *PIXELS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Why a SOP Instance is refused: the C-STORE status and a comment of at most 64 characters."""
+    """What is wrong with a SOP Instance: the C-STORE status and a comment of at most 64 characters.
+
+    offending: the tags of the elements that are at fault, where there are such.
+    """
 
     status: int
     comment: str
+    offending: tuple[int, ...] = ()
 
 
 def check_stored(path: Path, expected_class: str, expected_instance: str) -> Problem | None:
-    """Check a file as received against the UIDs of its C-STORE command; None if nothing is wrong.
+    """Check a file that was stored against the UIDs that it is known by; None: nothing is wrong.
 
     The data set must end where the file ends, nest sequences no deeper than MAX_DEPTH, carry valid
     Study, Series and SOP Instance UIDs and those of the command (PS3.4 §B.2.3), and hold at least
@@ -61,19 +67,19 @@ def check_stored(path: Path, expected_class: str, expected_instance: str) -> Pro
     has rows, columns and bits and no pixels at all was cut between two elements.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with mapped(path) as data:
             return _check(locate(data), expected_class, expected_instance)
     except TooDeep as error:
-        return _problem(CANNOT_UNDERSTAND, str(error))
+        return problem(CANNOT_UNDERSTAND, str(error))
     except Malformed as error:
-        return _problem(CANNOT_UNDERSTAND, f"data set {error}")
-    except (NotDicom, ValueError):  # ValueError: an empty file cannot be mapped
-        return _problem(CANNOT_UNDERSTAND, "not a DICOM data set")
+        return problem(CANNOT_UNDERSTAND, f"data set {error}")
+    except NotDicom:
+        return problem(CANNOT_UNDERSTAND, "not a DICOM data set")
 
 
 def _check(located: Located, expected_class: str, expected_instance: str) -> Problem | None:
     if located.transfer_syntax == DEFLATED:
-        return _problem(CANNOT_UNDERSTAND, "deflated data sets are not accepted")
+        return problem(CANNOT_UNDERSTAND, "deflated data sets are not accepted")
     found: dict[int, Element] = {}
     end = located.start
     try:
@@ -95,55 +101,72 @@ def _check(located: Located, expected_class: str, expected_instance: str) -> Pro
 def _check_found(
     located: Located, found: dict[int, Element], expected_class: str, expected_instance: str
 ) -> Problem | None:
-    uids = {tag: _ascii(located, found.get(tag)) for tag in _UIDS}
-    for tag, name in _UIDS.items():
+    uids = {tag: ascii_of(located, found.get(tag)) for tag in UIDS}
+    return check_uids(uids, expected_class, expected_instance) or _check_pixels(located, found)
+
+
+def check_uids(
+    uids: Mapping[int, str], expected_class: str, expected_instance: str
+) -> Problem | None:
+    """Whether the UIDS are there, are UIDs, and are the expected ones (PS3.4 §B.2.3)."""
+    for tag, name in UIDS.items():
         if not uids[tag]:
-            return _problem(DOES_NOT_MATCH, f"{name} is missing")
+            return problem(DOES_NOT_MATCH, f"{name} is missing", tag)
         if not is_uid(uids[tag]):
-            return _problem(DOES_NOT_MATCH, f"{name} is not a UID")
-    if uids[0x00080016] != expected_class:
-        return _problem(DOES_NOT_MATCH, "SOP Class UID differs from the command")
-    if uids[0x00080018] != expected_instance:
-        return _problem(DOES_NOT_MATCH, "SOP Instance UID differs from the command")
-    return _check_pixels(located, found)
-
-
-def _check_pixels(located: Located, found: dict[int, Element]) -> Problem | None:
-    rows, columns, bits = (
-        _short(located, found.get(t)) for t in (_ROWS, _COLUMNS, _BITS_ALLOCATED)
-    )
-    if not rows or not columns or not bits:
-        return None  # nothing to hold it against
-    if not found.keys() & set(_PIXELS):
-        return _problem(CANNOT_UNDERSTAND, f"no Pixel Data, but {rows} rows, {columns} columns")
-    pixels = found.get(PIXEL_DATA)
-    if pixels is None or pixels.undefined:
-        return None
-    samples = _short(located, found.get(_SAMPLES)) or 1
-    if _ascii(located, found.get(_PHOTOMETRIC)) == "YBR_FULL_422":
-        samples = 2  # PS3.3 C.7.6.3.1.2: two samples a pixel on average
-    frames = _ascii(located, found.get(_FRAMES)) or "1"
-    count = int(frames) if frames.isascii() and frames.isdigit() else 1
-    expected = (rows * columns * samples * bits * max(count, 1) + 7) // 8
-    length = pixels.stop - pixels.start
-    if length < expected:
-        return _problem(CANNOT_UNDERSTAND, f"Pixel Data has {length} bytes, not {expected}")
+            return problem(DOES_NOT_MATCH, f"{name} is not a UID", tag)
+    for tag, expected in ((0x00080016, expected_class), (0x00080018, expected_instance)):
+        if uids[tag] != expected:
+            return problem(DOES_NOT_MATCH, f"{UIDS[tag]} differs from the command", tag)
     return None
 
 
-def _ascii(located: Located, element: Element | None) -> str:
+def _check_pixels(located: Located, found: dict[int, Element]) -> Problem | None:
+    rows, columns, bits = (short_of(located, found.get(t)) for t in (ROWS, COLUMNS, BITS_ALLOCATED))
+    if not rows or not columns or not bits:
+        return None  # nothing to hold it against
+    if not found.keys() & set(PIXELS):
+        return problem(
+            CANNOT_UNDERSTAND, f"no Pixel Data, but {rows} rows, {columns} columns", PIXEL_DATA
+        )
+    pixels = found.get(PIXEL_DATA)
+    if pixels is None or pixels.undefined:
+        return None
+    frames = ascii_of(located, found.get(FRAMES)) or "1"
+    count = int(frames) if frames.isascii() and frames.isdigit() else 1
+    expected = (rows * columns * samples_of(located, found) * bits * max(count, 1) + 7) // 8
+    length = pixels.stop - pixels.start
+    return too_short(length, expected) if length < expected else None
+
+
+def too_short(length: int, expected: int) -> Problem:
+    """Of Pixel Data: both in bytes."""
+    return problem(CANNOT_UNDERSTAND, f"Pixel Data has {length} bytes, not {expected}", PIXEL_DATA)
+
+
+def samples_of(located: Located, found: Mapping[int, Element]) -> int:
+    """Samples that a native pixel has; where chroma is subsampled, two on average (PS3.3
+    C.7.6.3.1.2)."""
+    if ascii_of(located, found.get(PHOTOMETRIC)) in _SUBSAMPLED:
+        return 2
+    return short_of(located, found.get(SAMPLES)) or 1
+
+
+def ascii_of(located: Located, element: Element | None) -> str:
+    """The value as text, without its padding; of a long one the beginning."""
     if element is None:
         return ""
     value = located.data[element.start : min(element.stop, element.start + 128)]
     return value.decode("ascii", "replace").strip("\0 ")
 
 
-def _short(located: Located, element: Element | None) -> int:
+def short_of(located: Located, element: Element | None) -> int:
+    """The value as one number of 16 bits; 0 where it is none."""
     if element is None or element.stop - element.start != 2:
         return 0
     order = ">H" if located.coding.big else "<H"
     return int(struct.unpack_from(order, located.data, element.start)[0])
 
 
-def _problem(status: int, comment: str) -> Problem:
-    return Problem(status=status, comment=comment[:MAX_COMMENT])
+def problem(status: int, comment: str, *offending: int) -> Problem:
+    """With as much of the comment as is sent."""
+    return Problem(status=status, comment=comment[:MAX_COMMENT], offending=offending)

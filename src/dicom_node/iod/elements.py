@@ -6,19 +6,18 @@ and nothing is ever copied or allocated because a length says so.
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dicom_node.domain.errors import NotDicom
 
-if TYPE_CHECKING:
-    import mmap
-
-    Buffer = bytes | mmap.mmap
+Buffer = bytes | mmap.mmap
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -32,14 +31,15 @@ PIXEL_DATA = 0x7FE00010
 
 _FIRST_READ_BYTES = 1 << 16
 _PREAMBLE_BYTES = 128
-_UNDEFINED = 0xFFFFFFFF
-_NO_TAG = 1 << 32
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+UNDEFINED = 0xFFFFFFFF
+NO_TAG = 1 << 32  # above all
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # PS3.5 Table 7.1-1: these have a length of 32 bits; a VR that is not two capitals has none at all
-_LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR"}) | {
+LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR"}) | {
     b"UT",
     b"UV",
 }
+BLANK = b"  "  # in place of a VR: met in the field, with a length of 16 bits
 _HEADER = {big: struct.Struct(">HH2sH" if big else "<HH2sH") for big in (False, True)}
 _TAG_AND_LENGTH = {big: struct.Struct(">HHI" if big else "<HHI") for big in (False, True)}
 _LENGTH = {big: struct.Struct(">I" if big else "<I") for big in (False, True)}
@@ -94,6 +94,18 @@ def read_head(source: Path | bytes, limit: int = _FIRST_READ_BYTES) -> tuple[byt
         return head, len(head) == limit and bool(file.read(1))
 
 
+@contextmanager
+def mapped(path: Path) -> Iterator[Buffer]:
+    """All bytes of a file, of which only those that are looked at are read. Raises NotDicom."""
+    with path.open("rb") as file:
+        try:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise NotDicom("the file is empty") from None
+        with data:
+            yield data
+
+
 def locate(data: Buffer, transfer_syntax: str | None = None) -> Located:
     """Find the data set: after preamble and file meta information, or at once where those lack.
 
@@ -113,11 +125,16 @@ def locate(data: Buffer, transfer_syntax: str | None = None) -> Located:
         transfer_syntax = EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
     if transfer_syntax == DEFLATED:
         data, start = _inflated(data[start : start + MAX_HEADER_BYTES]), 0
-    coding = Coding(transfer_syntax != IMPLICIT_LITTLE, transfer_syntax == EXPLICIT_BIG)
+    coding = coding_of(transfer_syntax)
     return Located(data=data, start=start, transfer_syntax=transfer_syntax, coding=coding)
 
 
-def elements(located: Located, before: int = _NO_TAG) -> Iterator[Element]:
+def coding_of(transfer_syntax: str) -> Coding:
+    """How the element headers of a data set in that transfer syntax are coded."""
+    return Coding(transfer_syntax != IMPLICIT_LITTLE, transfer_syntax == EXPLICIT_BIG)
+
+
+def elements(located: Located, before: int = NO_TAG) -> Iterator[Element]:
     """The top-level elements in stored order, until the first tag that is `before` or above.
 
     Raises Malformed where the walk cannot go on.
@@ -142,7 +159,7 @@ def header_at(located: Located, position: int) -> tuple[int, int, int | None]:
         tag, _, start, length = _header(located.data, position, located.coding)
     except struct.error:
         raise Malformed(f"ends inside an element header at byte {position}") from None
-    return tag, start, None if length == _UNDEFINED else length
+    return tag, start, None if length == UNDEFINED else length
 
 
 def check_depth(data: Buffer, element: Element, coding: Coding) -> None:
@@ -150,7 +167,7 @@ def check_depth(data: Buffer, element: Element, coding: Coding) -> None:
 
     What looks like a sequence there and then is not, is left alone: it may be a private value.
     """
-    if data[element.start : element.start + 4] == _word(_ITEM, big=coding.big):
+    if data[element.start : element.start + 4] == _word(ITEM, big=coding.big):
         inner = Coding(explicit=False) if element.vr == b"UN" else coding
         try:
             _descend(data, element.start, element.stop, inner, 1)
@@ -167,7 +184,7 @@ def items(data: Buffer, element: Element, coding: Coding) -> Iterator[Iterator[E
     position = element.start
     while position < element.stop:
         tag, length = _item_header(data, position, coding)
-        if tag != _ITEM:
+        if tag != ITEM:
             raise Malformed("a sequence holds something that is not an item")
         position += 8
         stop, following = _item_extent(data, position, length, coding, 1)
@@ -202,7 +219,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _element(
-    data: Buffer, position: int, coding: Coding, depth: int, before: int = _NO_TAG
+    data: Buffer, position: int, coding: Coding, depth: int, before: int = NO_TAG
 ) -> Element:
     """The element at `position`; only its tag is looked at where that is not below `before`."""
     try:
@@ -210,8 +227,8 @@ def _element(
     except struct.error:
         raise Malformed(f"ends inside an element header at byte {position}") from None
     if tag >= before:
-        return Element(tag, vr, start, start, start, length == _UNDEFINED)
-    if length == _UNDEFINED:
+        return Element(tag, vr, start, start, start, length == UNDEFINED)
+    if length == UNDEFINED:
         inner = Coding(explicit=False) if vr == b"UN" else coding
         following = _end_of_sequence(data, start, inner, depth + 1)
         return Element(tag, vr, start, following - 8, following, True)
@@ -226,11 +243,11 @@ def _header(data: Buffer, position: int, coding: Coding) -> tuple[int, bytes, in
     big = coding.big
     if coding.explicit:
         group, number, vr, short = _HEADER[big].unpack_from(data, position)
-        if vr in _LONG:
+        if vr in LONG:
             (length,) = _LENGTH[big].unpack_from(data, position + 8)
             return group << 16 | number, vr, position + 12, length
-        if _is_vr(vr):
-            return group << 16 | number, vr, position + 8, short
+        if vr == BLANK or _is_vr(vr):
+            return group << 16 | number, vr.strip(), position + 8, short
     # also an element of an explicit data set that has no VR where one should be: met in the field
     group, number, length = _TAG_AND_LENGTH[big].unpack_from(data, position)
     return group << 16 | number, b"", position + 8, length
@@ -253,9 +270,9 @@ def _end_of_sequence(data: Buffer, position: int, coding: Coding, depth: int) ->
     while True:
         tag, length = _item_header(data, position, coding)
         position += 8
-        if tag == _SEQUENCE_END:
+        if tag == SEQUENCE_END:
             return position
-        if tag != _ITEM:
+        if tag != ITEM:
             raise Malformed(f"a sequence holds something that is not an item at byte {position}")
         _, position = _item_extent(data, position, length, coding, depth)
 
@@ -266,13 +283,13 @@ def _item_extent(
     """End of the item that begins at `position`, and where the next one begins."""
     if depth > MAX_DEPTH:
         raise TooDeep(f"sequences are nested deeper than {MAX_DEPTH} levels")
-    if length != _UNDEFINED:
+    if length != UNDEFINED:
         if position + length > len(data):
             raise Malformed("ends inside an item")
         return position + length, position + length
     while True:
         tag, _ = _item_header(data, position, coding)
-        if tag == _ITEM_END:
+        if tag == ITEM_END:
             return position, position + 8
         position = _element(data, position, coding, depth).next
 
@@ -281,11 +298,11 @@ def _descend(data: Buffer, position: int, stop: int, coding: Coding, depth: int)
     """Walk all items between, and theirs, as deep as allowed."""
     while position < stop:
         tag, length = _item_header(data, position, coding)
-        if tag != _ITEM:
+        if tag != ITEM:
             return
         position += 8
         end, following = _item_extent(data, position, length, coding, depth)
-        mark = _word(_ITEM, big=coding.big)
+        mark = _word(ITEM, big=coding.big)
         while position < end:
             element = _element(data, position, coding, depth)
             if data[element.start : element.start + 4] == mark:

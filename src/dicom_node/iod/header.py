@@ -12,12 +12,14 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from dicom_node.domain.errors import NotDicom
 from dicom_node.iod import text
 from dicom_node.iod.elements import (
-    MAX_HEADER_BYTES,
+    NO_TAG,
+    Buffer,
     Element,
     Located,
     Malformed,
     elements,
     locate,
+    mapped,
     read_head,
 )
 
@@ -54,7 +56,11 @@ def _wanted(keywords: Iterable[str]) -> dict[int, tuple[str, str]]:
 
 
 _WANTED = _wanted(KEYWORDS)
-_LAST = max(_WANTED)
+WANTED = frozenset(_WANTED)
+"""The tags of KEYWORDS."""
+LAST = max(_WANTED)
+"""The highest of WANTED."""
+_UIDS = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x0020000E})
 _CHARACTER_SET = 0x00080005
 _PIXEL_REPRESENTATION = 0x00280103
 
@@ -67,18 +73,29 @@ _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 def read_attributes(source: Path | bytes, transfer_syntax: str | None = None) -> dict[str, object]:
     """Header attributes (KEYWORDS) of one SOP Instance.
 
-    source: a file, its bytes, or (with transfer_syntax) a bare data set; at most MAX_HEADER_BYTES
-    of it are read, and nothing from the pixel data on. One value is a str, int or float, more are a
-    tuple of them; what is empty, absent or not readable as its VR is left out, never an exception.
-    Text is decoded by Specific Character Set. Raises NotDicom where there is no data set at all.
+    source: a file, its bytes, or (with transfer_syntax) a bare data set; nothing is read from the
+    pixel data on, unless one of the four UIDs is still missing there. One value is a str, int or
+    float, more are a tuple of them; what is empty, absent or not readable as its VR is left out,
+    never an exception. Text is decoded by Specific Character Set. Raises NotDicom where there is no
+    data set at all.
     """
     head, more = read_head(source)
     located = locate(head, transfer_syntax)
     raw, complete = _collect(located)
-    if more and not complete:
-        head, _ = read_head(source, MAX_HEADER_BYTES)
-        located = locate(head, transfer_syntax)
-        raw, _ = _collect(located)
+    if not more or complete:
+        return _decoded_or_none(raw, located)
+    if isinstance(source, bytes):
+        return _whole(source, transfer_syntax)
+    with mapped(source) as data:
+        return _whole(data, transfer_syntax)
+
+
+def _whole(data: Buffer, transfer_syntax: str | None) -> dict[str, object]:
+    located = locate(data, transfer_syntax)
+    return _decoded_or_none(_collect(located)[0], located)
+
+
+def _decoded_or_none(raw: dict[int, Element], located: Located) -> dict[str, object]:
     if not raw:
         raise NotDicom("there is no data element in it that a SOP Instance has")
     return decoded(raw, located)
@@ -122,13 +139,31 @@ def wanted(element: Element) -> bool:
     )
 
 
+def header_of(found: Iterable[Element], first: int) -> dict[int, Element]:
+    """The wanted among `found` by tag: of the `first` alone, unless a UID is missing there.
+
+    So the header is the same whether the rest of the data set was looked at or not.
+    """
+    those = list(found)
+    raw = {e.tag: e for e in those[:first] if wanted(e)}
+    if raw.keys() >= _UIDS:
+        return raw
+    for element in those[first:]:
+        if wanted(element):
+            raw.setdefault(element.tag, element)
+    return raw
+
+
 def _collect(located: Located) -> tuple[dict[int, Element], bool]:
-    """The wanted elements that can be reached, and whether all of them were passed."""
+    """The wanted elements that can be reached, the first of each; and whether they are all."""
     raw: dict[int, Element] = {}
     try:
-        for element in elements(located, before=_LAST + 1):
-            if wanted(element):
-                raw[element.tag] = element
+        for before in (LAST + 1, NO_TAG):
+            for element in elements(located, before):
+                if wanted(element):
+                    raw.setdefault(element.tag, element)
+            if raw.keys() >= _UIDS:
+                break
     except Malformed:
         return raw, False
     return raw, True

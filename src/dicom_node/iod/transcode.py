@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_node.iod.elements import (
-    MAX_HEADER_BYTES,
+    Buffer,
     Coding,
     Element,
     Located,
@@ -17,7 +17,7 @@ from dicom_node.iod.elements import (
     elements,
     items,
     locate,
-    read_head,
+    mapped,
 )
 
 # Patient, General Study, Patient Study and Clinical Trial modules (PS3.3 C.7.1.1, C.7.2, C.7.1.3)
@@ -58,8 +58,14 @@ def copied(source: Path | bytes, keywords: Iterable[str]) -> dict[int, bytes]:
     in its VR, or a damaged sequence, is left out. Raises NotDicom.
     """
     wanted = {tag_for_keyword(k) for k in keywords}
-    head, _ = read_head(source, MAX_HEADER_BYTES)
-    located = locate(head)
+    if isinstance(source, bytes):
+        return _copied(source, wanted)
+    with mapped(source) as data:
+        return _copied(data, wanted)
+
+
+def _copied(data: Buffer, wanted: Collection[int | None]) -> dict[int, bytes]:
+    located = locate(data)
     found: dict[int, bytes] = {}
     try:
         for element in elements(located, before=0x00400000):

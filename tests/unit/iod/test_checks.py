@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def check(tmp_path: Path):
     def run(content: bytes) -> Problem | None:
         path = tmp_path / "received"
         path.write_bytes(content)
-        return check_stored(path, CTImageStorage, expected)
+        problem = check_stored(path, CTImageStorage, expected)
+        return problem and replace(problem, offending=())  # what is said is enough here
 
     return run
 

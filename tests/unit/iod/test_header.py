@@ -16,7 +16,8 @@ from dicom_node.iod.elements import MAX_HEADER_BYTES
 from dicom_node.iod.header import KEYWORDS, read_attributes, transfer_syntax
 from dicom_node.testing.series import Header, Pixels, a_series
 
-IMPLICIT, BIG, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+BIG, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 
 
 def file_of(dataset: Dataset) -> bytes:
@@ -170,13 +171,31 @@ def test_a_large_private_value_before_the_geometry_is_passed_over(tmp_path: Path
     assert read_attributes(path)["PixelSpacing"] == (8.0, 8.0)
 
 
-def test_nothing_beyond_the_limit_is_read() -> None:
+def test_a_long_private_value_hides_nothing(tmp_path: Path) -> None:
     dataset = a_series(1)[0]
-    block = dataset.private_block(0x0019, "DICOM-NODE TEST", create=True)
-    block.add_new(1, "OB", bytes(MAX_HEADER_BYTES))
-    attributes = read_attributes(file_of(dataset))
-    assert attributes["Modality"] == "CT"
-    assert "PixelSpacing" not in attributes
+    block = dataset.private_block(0x0009, "DICOM-NODE TEST", create=True)
+    block.add_new(1, "OB", bytes(2 * MAX_HEADER_BYTES))
+    content, path = file_of(dataset), tmp_path / "image.dcm"
+    path.write_bytes(content)
+    attributes = read_attributes(path)
+    assert "PixelSpacing" in attributes
+    assert read_attributes(content) == attributes
+
+
+def test_of_what_is_twice_the_first_is_read() -> None:
+    twice = explicit((0x00080060, b"CS", b"CT"), (0x00080060, b"CS", b"MR"))
+    assert read_attributes(twice, EXPLICIT) == {"Modality": "CT"}
+
+
+def test_uids_are_found_also_behind_the_pixels() -> None:
+    dataset = a_series(1)[0]
+    content = file_of(dataset)
+    uid = explicit((0x0020000D, b"UI", dataset.StudyInstanceUID.encode() + b"\0"))
+    uid = (
+        uid if uid in content else explicit((0x0020000D, b"UI", dataset.StudyInstanceUID.encode()))
+    )
+    assert uid in content
+    assert read_attributes(content.replace(uid, b"") + uid) == read_attributes(content)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from dicom_node.decide.geometry import Fault, NotAStack, Stack, split_localizers
 from dicom_node.domain.errors import NotAVolume, PixelsUndecodable
 from dicom_node.domain.volume import canonical
 from dicom_node.iod.checks import check_stored
-from dicom_node.iod.header import KEYWORDS, read_attributes
+from dicom_node.iod.header import KEYWORDS, read_attributes, transfer_syntax
 from dicom_node.iod.image import read_headers, read_volume
+from dicom_node.iod.received import check_received
 
 pytestmark = [
     pytest.mark.real,
@@ -95,11 +97,31 @@ def test_what_real_archives_hold_can_be_stored(real_data: Path) -> None:
             refused.setdefault(f"{path.parent.name}/{path.name}", problem.comment)
     assert {name.split("/")[0] for name in refused} == {
         "charsets",  # two without any UID, two whose pixels were taken out
-        "dose-report-and-localizer",  # two with an impossible length, one without its pixels
+        "dose-report-and-localizer",  # one that cannot be walked, two without their pixels
         "no-sop-class",
         "pydicom-data-ct",  # one whose SOP Instance UID is none
     }
     assert len(refused) == 4 + 3 + 4 + 1
+
+
+def test_what_real_archives_hold_is_taken_in_as_it_can_be_stored(real_data: Path) -> None:
+    warned: list[str] = []
+    for path in all_files(real_data):
+        attributes = read_attributes(path)
+        uids = [str(attributes.get(k, "1.2")) for k in ("SOPClassUID", "SOPInstanceUID")]
+        received = check_received(
+            path,
+            expected_class=uids[0],
+            expected_instance=uids[1],
+            transfer_syntax=transfer_syntax(path),
+            heavy=nullcontext(),
+        )
+        stored = check_stored(path, *uids)
+        assert (received.problem is None) == (stored is None), path
+        assert received.problem is not None or received.attributes == attributes
+        if received.warning is not None:
+            warned.append(f"{path.parent.name}: {received.warning.comment}")
+    assert warned == ["lungmask-bare: Modality is missing"] * 2
 
 
 @pytest.mark.parametrize(

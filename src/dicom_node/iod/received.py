@@ -1,0 +1,221 @@
+"""What a SOP Instance must be before the node answers for it: the contract of a C-STORE.
+
+The bytes are scanned once, as they came (`iod.scan`); no value but the header's is decoded, nothing
+is inflated, no pixel is touched.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.domain.errors import NotDicom
+from dicom_node.iod import checks
+from dicom_node.iod.checks import CANNOT_UNDERSTAND, PIXELS, UIDS, Problem, problem
+from dicom_node.iod.elements import (
+    DEFLATED,
+    PIXEL_DATA,
+    UNCOMPRESSED,
+    Buffer,
+    Located,
+    Malformed,
+    TooDeep,
+    coding_of,
+    mapped,
+    read_head,
+)
+from dicom_node.iod.header import LAST, WANTED, decoded, header_of, read_attributes
+from dicom_node.iod.scan import LIGHT, Bounds, Repeated, Scan, TooMany, scan
+
+DATA_SET_DIFFERS = 0xB007  # a warning (PS3.4 Table B.2-1): it is stored all the same
+
+_MODALITY, _PATIENT_ID = 0x00080060, 0x00100020
+_DESCRIPTION = {
+    checks.SAMPLES: "Samples per Pixel",
+    checks.ROWS: "Rows",
+    checks.COLUMNS: "Columns",
+    checks.BITS_ALLOCATED: "Bits Allocated",
+}
+_WANTED = frozenset({*WANTED, *PIXELS, *_DESCRIPTION, checks.FRAMES, checks.PHOTOMETRIC})
+_POSITIVE = re.compile(r"\+?0*[1-9][0-9]*(\.0*)?")  # an Integer String; some write 1.0
+_FILE_META = 128 + 4
+_GROUP_LENGTH = struct.Struct("<HH2sHI")
+_ENCAPSULATED = ("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1")
+_ENCAPSULATED_BELOW = "1.2.840.10008.1.2.4."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A data set as it came. attributes: as of `read_attributes`, as far as they can be read.
+
+    problem: why it is refused. warning: it is stored, and this is answered.
+    """
+
+    attributes: dict[str, object]
+    problem: Problem | None = None
+    warning: Problem | None = None
+
+
+def check_received(
+    path: Path,
+    *,
+    expected_class: str,
+    expected_instance: str,
+    transfer_syntax: str,
+    heavy: AbstractContextManager[object],
+) -> Received:
+    """Hold a file, with the file meta information that the node wrote, against its command.
+
+    Refused is what is cut, what contradicts its transfer syntax or its command, what lacks a UID,
+    has an element twice, or has fewer pixels than it says. heavy: entered while more is scanned
+    than takes some milliseconds, so that a few such objects do not keep all others waiting.
+    """
+    if transfer_syntax == DEFLATED:
+        why = problem(CANNOT_UNDERSTAND, "deflated data sets are not accepted")
+        return Received(attributes={}, problem=why)
+    try:
+        with mapped(path) as data:
+            located = Located(
+                data=data,
+                start=_start(data),
+                transfer_syntax=transfer_syntax,
+                coding=coding_of(transfer_syntax),
+            )
+            return _judged(_scanned(located, heavy), expected_class, expected_instance)
+    except TooDeep as error:
+        why = problem(CANNOT_UNDERSTAND, str(error))
+    except Repeated as error:
+        why = problem(CANNOT_UNDERSTAND, f"data set {error}", error.tag)
+    except Malformed as error:
+        why = problem(CANNOT_UNDERSTAND, f"data set {error}")
+    except NotDicom:
+        why = problem(CANNOT_UNDERSTAND, "not a DICOM data set")
+    return Received(attributes=_beginning(path, transfer_syntax), problem=why)
+
+
+def _beginning(path: Path, transfer_syntax: str) -> dict[str, object]:
+    """What the first bytes of a data set that cannot be walked say of where it belongs."""
+    head, _ = read_head(path)
+    try:
+        return read_attributes(head[_start(head) :], transfer_syntax)
+    except NotDicom:
+        return {}
+
+
+def _start(data: Buffer) -> int:
+    """Where the data set begins: behind the file meta information that the node wrote.
+
+    Elements of the same group that the sender wrote are not taken for a part of it.
+    """
+    try:
+        group, number, _, _, length = _GROUP_LENGTH.unpack_from(data, _FILE_META)
+    except struct.error:
+        raise NotDicom("there is no file meta information") from None
+    if data[_FILE_META - 4 : _FILE_META] != b"DICM" or (group, number) != (2, 0):
+        raise NotDicom("there is no file meta information")
+    return _FILE_META + _GROUP_LENGTH.size + int(length)
+
+
+def _scanned(located: Located, heavy: AbstractContextManager[object]) -> Scan:
+    try:
+        return scan(located, _WANTED, last=LAST, bounds=LIGHT)
+    except TooMany:
+        with heavy:
+            return scan(located, _WANTED, last=LAST, bounds=Bounds())
+
+
+def _judged(scanned: Scan, expected_class: str, expected_instance: str) -> Received:
+    located, found = scanned.located, scanned.found
+    attributes = decoded(header_of(found.values(), scanned.header), located)
+    uids = {tag: checks.ascii_of(located, found.get(tag)) for tag in UIDS}
+    wrong = checks.check_uids(uids, expected_class, expected_instance)
+    for tag, name in UIDS.items():
+        if wrong is None and attributes.get(name.replace(" ", "")) != uids[tag]:
+            wrong = problem(CANNOT_UNDERSTAND, f"{name} cannot be read as a UID", tag)
+    wrong = wrong or _contradiction(scanned)
+    if wrong is not None:
+        return Received(attributes=attributes, problem=wrong)
+    expected = _pixel_bytes(scanned)
+    if isinstance(expected, Problem):
+        return Received(attributes=attributes, problem=expected)
+    length, needed = expected
+    if length < needed:
+        return Received(attributes=attributes, problem=checks.too_short(length, needed))
+    return Received(attributes=attributes, warning=_missing(scanned) or _too_long(length, needed))
+
+
+def _contradiction(scanned: Scan) -> Problem | None:
+    """Pixel Data is encapsulated where its transfer syntax says so, and has a fragment."""
+    pixels = scanned.found.get(PIXEL_DATA)
+    syntax = scanned.located.transfer_syntax
+    if pixels is None:
+        return None
+    wrong = ""
+    if pixels.undefined and syntax in UNCOMPRESSED:
+        wrong = "Pixel Data is encapsulated, unlike its transfer syntax"
+    elif pixels.undefined and not scanned.fragment_bytes:
+        wrong = "Pixel Data has no fragment"
+    elif not pixels.undefined and _is_encapsulated(syntax):
+        wrong = "Pixel Data is not encapsulated, as its transfer syntax is"
+    return problem(CANNOT_UNDERSTAND, wrong, PIXEL_DATA) if wrong else None
+
+
+def _is_encapsulated(transfer_syntax: str) -> bool:
+    return transfer_syntax.startswith(_ENCAPSULATED_BELOW) or transfer_syntax in _ENCAPSULATED
+
+
+def _pixel_bytes(scanned: Scan) -> tuple[int, int] | Problem:
+    """How long native pixels are, and how long they are to be; (0, 0) if there is nothing to say.
+
+    Counted in whole numbers of any size: nothing here can overflow (PS3.5 §8.1.1).
+    """
+    located, found = scanned.located, scanned.found
+    rows, columns, bits = (
+        checks.short_of(located, found.get(tag))
+        for tag in (checks.ROWS, checks.COLUMNS, checks.BITS_ALLOCATED)
+    )
+    said = rows and columns and bits
+    if not found.keys() & set(PIXELS):
+        if not said:
+            return 0, 0
+        comment = f"no Pixel Data, but {rows} rows, {columns} columns"
+        return problem(CANNOT_UNDERSTAND, comment, PIXEL_DATA)
+    for tag, name in _DESCRIPTION.items():
+        element = found.get(tag)
+        if element is not None and element.stop - element.start not in (0, 2):
+            return problem(CANNOT_UNDERSTAND, f"{name} is not one number of 16 bits", tag)
+    frames = checks.ascii_of(located, found.get(checks.FRAMES)) or "1"
+    if not _POSITIVE.fullmatch(frames):
+        return problem(CANNOT_UNDERSTAND, "Number of Frames is no positive number", checks.FRAMES)
+    for tag, width in ((PIXEL_DATA, bits), *checks.FLOAT_BITS.items()):
+        element = found.get(tag)
+        if element is not None and not element.undefined and said:
+            samples = checks.samples_of(located, found)
+            count = int(frames.partition(".")[0])
+            return element.stop - element.start, (rows * columns * samples * width * count + 7) // 8
+    return 0, 0
+
+
+def _missing(scanned: Scan) -> Problem | None:
+    """What the node itself will need of it, and what is not there (of Type 1, or 2)."""
+    located, found = scanned.located, scanned.found
+    if not checks.ascii_of(located, found.get(_MODALITY)):
+        return problem(DATA_SET_DIFFERS, "Modality is missing", _MODALITY)
+    if _PATIENT_ID not in found:  # it may be empty
+        return problem(DATA_SET_DIFFERS, "Patient ID is missing", _PATIENT_ID)
+    if found.keys() & set(PIXELS):
+        for tag, name in _DESCRIPTION.items():
+            if not checks.short_of(located, found.get(tag)):
+                return problem(DATA_SET_DIFFERS, f"{name} is missing", tag)
+    return None
+
+
+def _too_long(length: int, needed: int) -> Problem | None:
+    """A byte may fill up an odd length."""
+    if length <= needed + needed % 2:
+        return None
+    comment = f"Pixel Data has {length} bytes, not {needed}"
+    return problem(DATA_SET_DIFFERS, comment, PIXEL_DATA)
