@@ -71,8 +71,11 @@ STORE_ANSWERS: Mapping[int, str] = MappingProxyType(
         "again later. Or the object is larger than `max_object_gib`.",
         status.CLASS_MISMATCH: "A UID is missing or no UID, or class or instance differ from the "
         "command.",
-        status.CANNOT_UNDERSTAND: "No data set, one that ends early, is deflated, or an image with "
-        "too few pixels or none.",
+        status.CANNOT_UNDERSTAND: "No data set, one that ends early, holds an element twice, nests "
+        "too deep, has too many elements or items, is deflated or otherwise not what its transfer "
+        "syntax says, or an image with too few pixels or none.",
+        status.CLASS_WARNING: "The object is stored, but has more pixels than its header says, or "
+        "lacks Modality, Patient ID, or a description of its pixels.",
     }
 )
 

@@ -65,12 +65,13 @@ class InstanceArrived:
 
     The catalog decides while it commits whether it is new, a repetition with the same bytes, or a
     conflict (same UID, other bytes), which is kept apart. judge_at: when its Series is to be judged
-    at the latest.
+    at the latest. warning: what is wrong with it all the same; its sender was told so.
     """
 
     at: float
     instance: Instance
     judge_at: float
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from dicom_node.dimse.contract import (
     AssociationRequest,
@@ -18,10 +19,9 @@ from dicom_node.dimse.contract import (
 from dicom_node.dimse.status import rejection_words
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
-from dicom_node.domain.errors import CatalogError, NotDicom, SpoolError
+from dicom_node.domain.errors import CatalogError, SpoolError
 from dicom_node.domain.records import Attributes, Instance
-from dicom_node.iod.checks import Problem, check_stored
-from dicom_node.iod.header import read_attributes
+from dicom_node.iod.received import Received, check_received
 from dicom_node.node.admit import Admission, Doors
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
@@ -29,13 +29,11 @@ from dicom_node.node.refusals import Refusals
 from dicom_node.spool.store import Incoming, Spool, Stored
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3
-CANNOT_UNDERSTAND = 0xC000
 PROCESSING_FAILURE = 0x0110  # PS3.7 §C.5
 DUPLICATE = 0x0111  # of the UID, not of the content: the sender is to know
 NOT_AUTHORISED = 0x0124
 
 _NOT_RECORDED = "the catalog could not record it"
-_UIDS = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 class StorageReceiver:
@@ -56,6 +54,7 @@ class StorageReceiver:
         self._journal = journal
         self._clock = clock
         self._lock = threading.Lock()
+        self.heavy = threading.Lock()  # see check_received
         self._recording: Counter[str] = Counter()
         self._refusals = Refusals(journal=journal, clock=clock, wake=wake)
         self._doors = Doors(admission=admission, journal=journal, clock=clock, wake=wake)
@@ -131,9 +130,10 @@ class StorageReceiver:
         """Record what is kept: nobody comes any more."""
         self._refusals.flush()
 
-    def record(self, request: StoreRequest, stored: Stored, attributes: Attributes) -> StoreAnswer:
-        """The file is durable: commit the fact, and only then say success."""
+    def record(self, request: StoreRequest, stored: Stored, received: Received) -> StoreAnswer:
+        """The file is durable: commit the fact, and only then say success, or success but."""
         now = self._clock.now()
+        attributes, warning = received.attributes, received.warning
         instance = Instance(
             sop_instance_uid=request.sop_instance_uid,
             sop_class_uid=request.sop_class_uid,
@@ -149,7 +149,10 @@ class StorageReceiver:
         )
         events = self._doors.opening(request.association)
         arrival = e.InstanceArrived(
-            at=now, instance=instance, judge_at=now + self._admission.quiet_s
+            at=now,
+            instance=instance,
+            judge_at=now + self._admission.quiet_s,
+            warning=warning.comment if warning is not None else "",
         )
         try:
             outcome = self._journal.commit(*events, arrival)[-1]
@@ -167,6 +170,13 @@ class StorageReceiver:
             return StoreAnswer(
                 status=DUPLICATE,
                 comment="kept apart: this UID is here with other content",
+                recorded=True,
+            )
+        if warning is not None:
+            return StoreAnswer(
+                status=warning.status,
+                comment=warning.comment,
+                offending=warning.offending,
                 recorded=True,
             )
         return StoreAnswer(status=0)
@@ -273,28 +283,26 @@ class _StorageSink:
         """Check, make durable, record, answer."""
         if self._failed is not None:
             return self._receiver.refuse_for_disk(self._request, self._failed)
-        attributes: Attributes = {}
-        try:
-            problem = check_stored(
-                self._incoming.path,
-                expected_class=self._request.sop_class_uid,
-                expected_instance=self._request.sop_instance_uid,
-            )
-            attributes = read_attributes(self._incoming.path)
-        except NotDicom as error:
-            self._incoming.abort()
-            return self._receiver.refuse(self._request, CANNOT_UNDERSTAND, str(error))
-        if problem is None and not all(attributes.get(uid) for uid in _UIDS):
-            problem = Problem(status=CANNOT_UNDERSTAND, comment="its UIDs cannot be read as UIDs")
+        received = check_received(
+            self._incoming.path,
+            expected_class=self._request.sop_class_uid,
+            expected_instance=self._request.sop_instance_uid,
+            transfer_syntax=self._request.transfer_syntax_uid,
+            heavy=self._receiver.heavy,
+        )
+        problem = received.problem
         if problem is not None:
             self._incoming.abort()
-            return self._receiver.refuse(self._request, problem.status, problem.comment, attributes)
+            answer = self._receiver.refuse(
+                self._request, problem.status, problem.comment, received.attributes
+            )
+            return replace(answer, offending=problem.offending)
         with self._receiver.recording(self._incoming.relative):
             try:
                 stored = self._incoming.commit()
             except SpoolError as error:
                 return self._receiver.refuse_for_disk(self._request, error)
-            return self._receiver.record(self._request, stored, attributes)
+            return self._receiver.record(self._request, stored, received)
 
     def abort(self) -> None:
         """The association ended inside the data set: nothing is left of it."""

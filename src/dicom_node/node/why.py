@@ -14,7 +14,16 @@ from dicom_node.domain.states import DeliveryState, SeriesState
 from dicom_node.node.about import about
 from dicom_node.node.digest import Line
 from dicom_node.node.verdict import kept_apart, verdict
-from dicom_node.node.words import LISTED, Names, clock_text, counted, listed, opened, sentence
+from dicom_node.node.words import (
+    LISTED,
+    Names,
+    clock_text,
+    counted,
+    listed,
+    opened,
+    sentence,
+    warned,
+)
 
 __all__ = ["Line", "Story", "clock_text", "stories"]
 
@@ -75,6 +84,7 @@ def _story(catalog: Catalog, series: Series, text: str) -> Story:
     lines = [
         *_associations(catalog, series, names),
         *_arrivals(events, {i.sop_instance_uid: i for i in instances}),
+        *_warnings(events),
         *_refusals(events, names),
         *_conflicts(conflicts, series.series_uid),
         *_others(events, names),
@@ -199,7 +209,7 @@ def _arrivals(events: Sequence[e.Event], known: dict[str, Instance]) -> Iterator
         came_first = first.received_at == event.at
         (new if came_first else again)[arrived.association].append(event.at)
         verb = "was stored" if came_first else "came again, with the same content"
-        text = f"instance {arrived.sop_instance_uid} {verb}"
+        text = f"instance {arrived.sop_instance_uid} {verb}{warned(event)}"
         yield Line(at=event.at, text=text, kind="InstanceArrived", detail=True)
     for number in dict.fromkeys((*new, *again)):
         stored = counted(len(new[number]), "instance") + " stored" if new[number] else ""
@@ -210,6 +220,24 @@ def _arrivals(events: Sequence[e.Event], known: dict[str, Instance]) -> Iterator
             text=f"{what} over association {number}",
             thread="arrivals",
             group=f"{len(new[number])} {bool(again[number])}",
+            few=3,
+        )
+
+
+def _warnings(events: Sequence[e.Event]) -> Iterator[Line]:
+    """One line for each thing that is wrong with what was stored all the same."""
+    warned_of: dict[tuple[int, str], list[e.InstanceArrived]] = defaultdict(list)
+    for event in events:
+        if isinstance(event, e.InstanceArrived) and event.warning:
+            warned_of[event.instance.association, event.warning].append(event)
+    for (number, warning), some in warned_of.items():
+        uids = listed(event.instance.sop_instance_uid for event in some)
+        what = f"{counted(len(some), 'instance')} came over association {number}"
+        yield Line(
+            at=some[-1].at,
+            text=f"{what} with a warning: {warning}: {uids}",
+            thread="warnings",
+            group=warning,
             few=3,
         )
 

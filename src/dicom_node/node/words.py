@@ -100,6 +100,11 @@ def opened(calling_ae: str, address: str, number: int) -> str:
     return f"{calling_ae}{where} opened association {number}"
 
 
+def warned(event: e.InstanceArrived) -> str:
+    """What its sender was told of what is wrong with it, if anything is."""
+    return f", with a warning: {event.warning}" if event.warning else ""
+
+
 def _doubted(started: e.NodeStarted) -> str:
     if not started.doubt_s:
         return ""
@@ -130,7 +135,8 @@ def _of_reception(event: e.Event, names: Names, outcome: str) -> str:  # noqa: P
                 f"rejected{_often(event.times)}: {event.reason}"
             )
         case e.InstanceArrived(instance=i):
-            return f"instance {i.sop_instance_uid} {_ARRIVED.get(outcome, 'was stored')}"
+            verb = _ARRIVED.get(outcome, "was stored")
+            return f"instance {i.sop_instance_uid} {verb}{warned(event)}"
         case e.InstanceRefused():
             others = f" and {counted(len(event.others), 'other')}" if event.others else ""
             return (

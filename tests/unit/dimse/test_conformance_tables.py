@@ -72,7 +72,7 @@ def test_every_status_that_the_code_can_answer_is_in_a_table_and_no_other():
 
 
 def test_what_refuses_an_object_before_it_is_stored_is_in_the_table_of_storage():
-    judges = {"dicom_node.dimse.storing", "dicom_node.iod.checks"}
+    judges = {"dicom_node.dimse.storing", "dicom_node.iod.checks", "dicom_node.iod.received"}
     codes = {
         value
         for module, tree in answering()
