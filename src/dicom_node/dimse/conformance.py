@@ -73,7 +73,8 @@ STORE_ANSWERS: Mapping[int, str] = MappingProxyType(
         "command.",
         status.CANNOT_UNDERSTAND: "No data set, one that ends early, holds an element twice, nests "
         "too deep, has too many elements or items, is deflated or otherwise not what its transfer "
-        "syntax says, or an image with too few pixels or none.",
+        "syntax says, gives UIDs or pixels a VR that is not theirs, or an image with too few "
+        "pixels or none.",
         status.CLASS_WARNING: "The object is stored, but has more pixels than its header says, or "
         "lacks Modality, Patient ID, or a description of its pixels.",
     }

@@ -32,12 +32,29 @@ from dicom_node.iod.scan import LIGHT, Bounds, Repeated, Scan, TooMany, scan
 
 DATA_SET_DIFFERS = 0xB007  # a warning (PS3.4 Table B.2-1): it is stored all the same
 
-_MODALITY, _PATIENT_ID = 0x00080060, 0x00100020
+_CHARACTER_SET, _MODALITY, _PATIENT_ID = 0x00080005, 0x00080060, 0x00100020
 _DESCRIPTION = {
     checks.SAMPLES: "Samples per Pixel",
     checks.ROWS: "Rows",
     checks.COLUMNS: "Columns",
     checks.BITS_ALLOCATED: "Bits Allocated",
+}
+_ANY_CODING = (b"", b"UN")  # implicit; and unknown to who made it explicit (PS3.5 §6.2.2)
+_CODED_AS = {
+    **dict.fromkeys(UIDS, (b"UI", *_ANY_CODING)),
+    **dict.fromkeys(_DESCRIPTION, (b"US", b"SS", *_ANY_CODING)),
+    checks.FRAMES: (b"IS", *_ANY_CODING),
+    checks.PHOTOMETRIC: (b"CS", *_ANY_CODING),
+    PIXEL_DATA: (b"OB", b"OW", *_ANY_CODING),
+    _CHARACTER_SET: (b"CS", *_ANY_CODING),
+}
+_NAMES = {
+    **UIDS,
+    **_DESCRIPTION,
+    checks.FRAMES: "Number of Frames",
+    checks.PHOTOMETRIC: "Photometric Interpretation",
+    PIXEL_DATA: "Pixel Data",
+    _CHARACTER_SET: "Specific Character Set",
 }
 _WANTED = frozenset({*WANTED, *PIXELS, *_DESCRIPTION, checks.FRAMES, checks.PHOTOMETRIC})
 _POSITIVE = re.compile(r"\+?0*[1-9][0-9]*(\.0*)?")  # an Integer String; some write 1.0
@@ -135,7 +152,7 @@ def _judged(scanned: Scan, expected_class: str, expected_instance: str) -> Recei
     for tag, name in UIDS.items():
         if wrong is None and attributes.get(name.replace(" ", "")) != uids[tag]:
             wrong = problem(CANNOT_UNDERSTAND, f"{name} cannot be read as a UID", tag)
-    wrong = wrong or _contradiction(scanned)
+    wrong = wrong or _misnamed(scanned) or _contradiction(scanned)
     if wrong is not None:
         return Received(attributes=attributes, problem=wrong)
     expected = _pixel_bytes(scanned)
@@ -145,6 +162,16 @@ def _judged(scanned: Scan, expected_class: str, expected_instance: str) -> Recei
     if length < needed:
         return Received(attributes=attributes, problem=checks.too_short(length, needed))
     return Received(attributes=attributes, warning=_missing(scanned) or _too_long(length, needed))
+
+
+def _misnamed(scanned: Scan) -> Problem | None:
+    """What the object is judged by has its own VR: readers go by that, each in its way."""
+    for tag, allowed in _CODED_AS.items():
+        element = scanned.found.get(tag)
+        if element is not None and element.vr not in allowed:
+            said = element.vr.decode("ascii", "replace")
+            return problem(CANNOT_UNDERSTAND, f"{_NAMES[tag]} has the VR {said}", tag)
+    return None
 
 
 def _contradiction(scanned: Scan) -> Problem | None:

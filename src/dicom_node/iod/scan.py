@@ -94,7 +94,8 @@ def scan(
     """Walk the whole data set. Raises Malformed, TooDeep, TooMany or Repeated.
 
     Elements may stand in any order, but none twice. An explicit coding must begin with a VR; single
-    elements after the first may lack it.
+    elements after the first may lack it, if they are no sequences: whether what is in these lacks
+    it, too, is anybody's guess.
     """
     walk = _Walk(located, bounds)
     data, position, end = located.data, located.start, len(located.data)
@@ -187,6 +188,12 @@ class _Walk:
 
         depth: of a sequence that begins here.
         """
+        if (
+            explicit
+            and not vr
+            and (length == UNDEFINED or self._looks_like_items(tag, start, length))
+        ):
+            raise Malformed(f"has a sequence without a VR: {_name(tag)}")
         if length == UNDEFINED:
             if vr == b"SQ" or ((vr in (b"", b"UN")) and tag != PIXEL_DATA):
                 inner = explicit and vr != b"UN"  # PS3.5 §6.2.2
@@ -215,8 +222,7 @@ class _Walk:
         if standard and (vr == b"SQ" or (not explicit and tag in _SEQUENCES)):
             self._sequence(start, stop, depth, explicit=explicit, closed=True)
             return
-        group, number, _ = self._implicit(self._data, start)
-        if (group << 16 | number) != ITEM or tag == PIXEL_DATA:
+        if not self._looks_like_items(tag, start, stop - start):
             return
         try:
             self._sequence(start, stop, depth, explicit=explicit and vr != b"UN", closed=True)
@@ -252,7 +258,11 @@ class _Walk:
     def _data_set(
         self, position: int, end: int, depth: int, *, explicit: bool, closed: bool
     ) -> int:
-        """Walk the elements of an item until its delimitation item, or exactly to `end`."""
+        """Walk the elements of an item until its delimitation item, or exactly to `end`.
+
+        Some writers leave explicit VR in items: as other readers do, the first element is asked.
+        """
+        explicit = explicit and self._has_vr(position)
         count = 0
         while position < end:
             tag, vr, start, length = self.header(position, explicit)
@@ -275,6 +285,17 @@ class _Walk:
         if not closed:
             raise Malformed("ends inside an item")
         return position
+
+    def _looks_like_items(self, tag: int, start: int, length: int) -> bool:
+        """Whether the value of defined length may be a sequence."""
+        if length < 8 or tag == PIXEL_DATA:
+            return False
+        group, number, _ = self._implicit(self._data, start)
+        return bool((group << 16 | number) == ITEM)
+
+    def _has_vr(self, position: int) -> bool:
+        vr = bytes(self._data[position + 4 : position + 6])
+        return vr == BLANK or (vr.isalpha() and vr.isupper())
 
     def _fragments(self, position: int, end: int, *, counted: bool) -> int:
         """Step over the fragments of an encapsulated value (PS3.5 §A.4)."""

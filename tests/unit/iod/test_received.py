@@ -286,15 +286,16 @@ def test_what_may_be_empty_or_is_not_needed_is_no_warning(check, changes) -> Non
     assert check(coded(an_image(**changes))).warning is None
 
 
-def test_rows_in_another_type_cannot_be_understood(check) -> None:
+@pytest.mark.parametrize(
+    ("vr", "comment"),
+    [(b"US", "Rows is not one number of 16 bits"), (b"UL", "Rows has the VR UL")],
+)
+def test_rows_in_another_type_cannot_be_understood(check, vr: bytes, comment: str) -> None:
     content = coded(an_image()).replace(
-        element(0x00280010, b"US", b"\x20\0"), element(0x00280010, b"UL", b"\x20\0\0\0")
+        element(0x00280010, b"US", b"\x20\0"), element(0x00280010, vr, b"\x20\0\0\0")
     )
     found = refusal(check(content))
-    assert (found.comment, found.offending) == (
-        "Rows is not one number of 16 bits",
-        (0x00280010,),
-    )
+    assert (found.comment, found.offending) == (comment, (0x00280010,))
 
 
 @pytest.mark.parametrize("tag", [0x00080016, 0x0020000D])
@@ -305,6 +306,38 @@ def test_a_uid_in_another_type_cannot_be_understood(check, tag: int) -> None:
     found = refusal(check(content[: start + 4] + b"US" + content[start + 6 :]))
     assert found.status == 0xC000
     assert found.comment.endswith("cannot be read as a UID")
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr"),
+    [
+        (0x00080005, b"US"),
+        (0x00080016, b"LO"),
+        (0x00080018, b"OB"),
+        (0x0020000E, b"SH"),
+        (0x00280010, b"DS"),
+        (0x00280100, b"OW"),
+        (0x00280004, b"UI"),
+    ],
+)
+def test_what_an_object_is_judged_by_has_its_own_vr(check, tag: int, vr: bytes) -> None:
+    content = coded(an_image())
+    start = content.index(struct.pack("<HH", tag >> 16, tag & 0xFFFF), start_of(content))
+    length = int.from_bytes(content[start + 6 : start + 8], "little")
+    value = content[start + 8 : start + 8 + length]
+    changed = content[:start] + element(tag, vr, value) + content[start + 8 + length :]
+    found = refusal(check(changed))
+    assert (found.status, found.offending) == (0xC000, (tag,))
+    unknown = content[:start] + element(tag, b"UN", value) + content[start + 8 + length :]
+    assert check(unknown).problem is None
+
+
+@pytest.mark.parametrize(("vr", "refused"), [(b"OB", False), (b"UN", False), (b"UC", True)])
+def test_pixels_are_bytes_or_words(check, vr: bytes, refused: bool) -> None:
+    content = coded(an_image())
+    start = content.rindex(struct.pack("<HH2s", 0x7FE0, 0x0010, b"OW"))
+    received = check(content[: start + 4] + vr + content[start + 6 :])
+    assert (received.problem is not None) == refused
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,21 @@ def test_a_single_element_may_lack_its_vr() -> None:
     assert len(scanned(FIRST + element(0x00090010, b"", b"ABCD") + NAME).found) == 3
 
 
+def test_an_item_that_begins_without_a_vr_has_none_at_all() -> None:
+    reference = struct.pack("<HHI", 0x0008, 0x1150, 4) + b"1.2\0"
+    whole = sequence(0x00081140, item(reference + header(0x00081155, 4) + b"1.3\0"))
+    assert scanned(whole).items == 1
+    mixed = item(reference + element(0x00081155, b"UI", b"1.3\0"))
+    assert "ends inside" in fault(sequence(0x00081140, mixed))
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_a_sequence_among_elements_with_a_vr_has_one(defined: bool) -> None:
+    bare = sequence(0x00081140, item(defined=defined), vr=b"", defined=defined)
+    assert "without a VR" in fault(FIRST + bare)
+    assert scanned(FIRST + sequence(0x00081140, item(bare), defined=defined)).items == 2
+
+
 def test_a_blank_vr_has_a_length_of_16_bits() -> None:
     found = scanned(FIRST + element(0x00280120, b"  ", b"\0\x80") + NAME).found
     padding = found[0x00280120]

@@ -246,7 +246,7 @@ REFUSED: dict[str, tuple[bytes, str, int, str]] = {
         SOUND.replace(
             element(0x00280010, b"US", b"\x20\0"), element(0x00280010, b"UL", b"\x20\0\0\0")
         ),
-        *(EXPLICIT, 0xC000, "Rows is not one number"),
+        *(EXPLICIT, 0xC000, "Rows has the VR UL"),
     ),
     "another instance": (
         raw(image(SOPInstanceUID="1.2.3.4")),
