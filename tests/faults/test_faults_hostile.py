@@ -1,0 +1,61 @@
+"""Each row of the hostile table against a node, which serves others meanwhile and stays as it was.
+
+One node for all rows: what one of them leaves behind, the next would meet. In `make test` the rows
+are of a small size, and those that wait for a limit of half a minute are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.besieged import BACK_S, Node, Siege, unharmed
+from faults.hostile import ROWS, Row
+
+PATIENCE_S = 20.0
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="memory and threads are read from /proc"
+)
+
+
+def row_id(row: Row) -> str:
+    return f"{row.part}: {row.name}"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    node = Node(tmp_path_factory.mktemp("hostile") / "node")
+    try:
+        node.start()
+        yield node
+    finally:
+        node.end()
+
+
+@pytest.fixture(scope="module")
+def siege(node: Node) -> Siege:
+    """Patient: on a machine that is busy with other tests nothing is judged by its time."""
+    return Siege(node, long=False, echo_s=PATIENCE_S, back_s=PATIENCE_S, patience_s=PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def long_siege(node: Node) -> Siege:
+    """As large as the rows are, and another peer's C-ECHO within two seconds."""
+    return Siege(node, long=True, echo_s=2.0, back_s=BACK_S, patience_s=90.0)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.slow], ids=row_id)
+def test_whatever_a_peer_does_it_gets_its_answer_and_others_are_served(siege: Siege, row: Row):
+    unharmed(row, siege.outcome(row))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("row", ROWS, ids=row_id)
+def test_however_much_a_peer_does_of_it_others_are_served_at_once(long_siege: Siege, row: Row):
+    unharmed(row, long_siege.outcome(row))
+
+
+def test_the_rows_have_names_of_their_own():
+    assert len({row.name for row in ROWS}) == len(ROWS)
