@@ -128,9 +128,11 @@ class Refused(Exception):
     """No association, or none of its contexts: the answer is the text."""
 
 
-def heard(caller: Caller) -> bool:
+def heard(caller: Caller, within_s: float = 0.0) -> bool:
     """Whether something of the peer waits to be read, the end included."""
-    return bool(select.select([caller.socket], [], [], 0)[0])
+    poll = select.poll()  # select() knows no descriptor above 1024
+    poll.register(caller.socket, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
 
 
 def together(answers: Iterable[str]) -> str:
@@ -206,7 +208,7 @@ def never_more(size: int, *, drip: bool = False) -> Way:
             return a.answer(caller)
         for second in range(round(a.patience_s)):
             a.say(caller, request[size + second : size + second + 1])
-            if select.select([caller.socket], [], [], 1.0)[0]:
+            if heard(caller, 1.0):
                 break
         return a.answer(caller, 1.0)
 
@@ -271,7 +273,7 @@ def drips() -> Way:
         a.say(caller, wire.message(wire.c_store(instance=a.instance), None))
         for _ in range(round(a.patience_s * 10)):
             a.say(caller, wire.p_data(wire.pdv(b"\x08", command=False, last=False)))
-            if select.select([caller.socket], [], [], 0.1)[0]:
+            if heard(caller, 0.1):
                 break
         return a.answer(caller, 1.0)
 
@@ -401,6 +403,16 @@ def sends(
                 elements[tag] = value
         data = raw(o.encoded(elements, explicit=explicit))
         return a.store(data, contexts=contexts, context_id=context_id)
+
+    return way
+
+
+def piles(make: Callable[[int], bytes], short: int, long: int) -> Way:
+    """A sound image with so much more in it."""
+
+    def way(a: Attack) -> str:
+        more = make(a.many(short, long))
+        return sends(raw=lambda data: o.before_pixels(data, more))(a)
 
     return way
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import os
 import subprocess
 import sys
 import threading
@@ -149,9 +150,9 @@ class Server:
     def strays(self) -> Iterator[Path]:
         """Files outside the folders that are its own."""
         own = self.own_folders()
-        for path in self.folder.rglob("*"):
-            if path != self.log and not any(path.is_relative_to(folder) for folder in own):
-                yield path
+        for folder, folders, files in os.walk(self.folder):
+            folders[:] = [name for name in folders if Path(folder, name) not in own]
+            yield from (Path(folder, name) for name in files if Path(folder, name) != self.log)
 
     def new_strays(self) -> set[Path]:
         return set(self.strays()) - self._known
@@ -198,7 +199,7 @@ class Node(Server):
         return (self.folder / "var",)
 
     def objects(self) -> int:
-        return sum(1 for _ in (self.folder / "var/spool/objects").rglob("*.dcm"))
+        return sum(len(files) for _, _, files in os.walk(self.folder / "var/spool/objects"))
 
     def temporaries(self) -> int:
         return len(list((self.folder / "var/spool/incoming").glob("*.part")))

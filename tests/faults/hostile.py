@@ -398,7 +398,7 @@ ROWS: tuple[Row, ...] = (
     *[
         _object(
             f"{depth:,} sequences, one in another",
-            a.sends(raw=lambda data, depth=depth: o.before_pixels(data, o.nested(depth))),
+            a.piles(o.nested, depth, depth),
             "0xC000",
         )
         for depth in (65, 900, 100_000)
@@ -410,22 +410,22 @@ ROWS: tuple[Row, ...] = (
     ),
     _object(
         "300,000 empty items",
-        a.sends(raw=lambda data: o.before_pixels(data, o.empty_items(300_000))),
+        a.piles(o.empty_items, 300_000, 300_000),
         STORED,
     ),
     _object(
         "60,000 private elements",
-        a.sends(raw=lambda data: o.before_pixels(data, o.tiny_elements(60_000))),
+        a.piles(o.tiny_elements, 60_000, 60_000),
         STORED,
     ),
     _object(
         "1,000,001 empty items",
-        a.sends(raw=lambda data: o.before_pixels(data, o.empty_items(1_000_001))),
+        a.piles(o.empty_items, 1_000_001, 1_000_001),
         "0xC000",
     ),
     _object(
         "2,000,000 private elements",
-        a.sends(raw=lambda data: o.before_pixels(data, o.tiny_elements(2_000_000))),
+        a.piles(o.tiny_elements, 100_001, 2_000_000),
         "0xC000",
     ),
     _object(
