@@ -21,6 +21,7 @@ from dicom_node.catalog.owing import Owing
 from dicom_node.catalog.runnable import Leaves, Runnable
 from dicom_node.catalog.schema import connect
 from dicom_node.catalog.supersession import Supersession
+from dicom_node.catalog.trail import Trail
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogDamaged, CatalogError
@@ -60,6 +61,7 @@ class Catalog:
         self.history = History(self.views.rows)
         self.owing = Owing(self.views.rows)
         self.runnable = Runnable(self.views.rows)
+        self.trail = Trail(self.views.rows)
 
     def close(self) -> None:
         """Close the connection; what was committed stays."""

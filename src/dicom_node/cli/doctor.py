@@ -24,6 +24,7 @@ from dicom_node.cli.common import (
 )
 from dicom_node.cli.diagnosis import diagnosis
 from dicom_node.cli.examine import Finding, State, doubtful, failed, well
+from dicom_node.cli.examine_audit import audit
 from dicom_node.cli.serve import warnings
 from dicom_node.cli.trial import Model
 from dicom_node.config.load import Config, check, load
@@ -91,6 +92,7 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
         yield from examine.facts(config)
         yield from _models(config, models)
         yield from examine.decoders()
+        yield from audit(config)
         yield from examine.senders(config)
         yield from _peers(config, echoes)
     yield examine.versions()

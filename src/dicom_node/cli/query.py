@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dicom_node.cli import listing
+from dicom_node.cli import audited, listing
 from dicom_node.cli.asking import (
     a_uid,
     peer_argument,
@@ -170,6 +170,7 @@ def find(
     other = peer_offering(peer, config, "query")
     asked = _level(level)
     keys = keys_of(asked, ctx.meta.get(_FILTERS, {}), more)
+    audited.asked(config, other, "find", asked, keys)
     try:
         found = scu.find(
             peer=other,

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import click
 
-from dicom_node.cli import listing
+from dicom_node.cli import audited, listing
 from dicom_node.cli.asking import (
     a_uid,
     counted,
@@ -89,6 +89,7 @@ def move(
         for doubt in _doubts(config, other):
             complain(f"warning: {doubt}")
     level, keys = _what(study, series)
+    audited.asked(config, other, "move", level, keys)
     responses = scu.move(
         peer=other, calling_ae=config.node.ae_title, level=level, keys=keys,
         destination_ae=to_ae, timeouts=wait,
@@ -130,11 +131,13 @@ def get(
     other = peer_offering(peer, config, "retrieve")
     folder = Folder(out)
     level, keys = _what(study, series)
+    audited.asked(config, other, "get", level, keys)
     responses = scu.get(
         peer=other, calling_ae=config.node.ae_title, level=level, keys=keys,
         receive=folder.receive, timeouts=timeouts(config, answer_s),
     )  # fmt: skip
     last = _followed(responses, "images fetched")
+    audited.fetched(config, list(folder.files.values()), out)
     outcome = last.outcome
     problem = folder.problem
     if not problem and outcome is not None and not outcome.succeeded and not _only_warnings(last):
@@ -204,11 +207,13 @@ def _study_of(accession: str, peer: Peer, config: Config, wait: scu.Timeouts) ->
         raise click.UsageError("--accession takes one number, without wildcards")
     if "query" not in peer.offers:
         raise click.UsageError(f"peer {peer.name} does not offer query: use --study UID")
+    keys = {**dict.fromkeys(STUDY_KEYS, ""), "AccessionNumber": accession}
+    audited.asked(config, peer, "find", "STUDY", keys)
     found = scu.find(
         peer=peer,
         calling_ae=config.node.ae_title,
         level="STUDY",
-        keys={**dict.fromkeys(STUDY_KEYS, ""), "AccessionNumber": accession},
+        keys=keys,
         matches_max=50,
         timeouts=wait,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from dicom_node.cli import audited
 from dicom_node.cli.asking import (
     counted,
     peer_argument,
@@ -77,6 +78,8 @@ def send(
             timeouts=timeouts(config, answer_s),
         )
     reasons = _reasons(outcomes, other, config)
+    done = [i.path for i, why in zip(collected.items, reasons, strict=True) if not why]
+    audited.sent(config, other, done)
     failures = [(i.path, why) for i, why in zip(collected.items, reasons, strict=True) if why]
     if as_json:
         print_json(

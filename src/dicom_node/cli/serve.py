@@ -12,6 +12,7 @@ import click
 from rich.table import Table
 
 from dicom_node.cli.common import config_option, console
+from dicom_node.config.auditing import UNAUDITED
 from dicom_node.config.load import Config, find, load
 from dicom_node.node import log
 from dicom_node.node.serve import RunningNode, start
@@ -93,6 +94,8 @@ def warnings(config: Config) -> list[str]:
         found.append("there are peers on other machines, but the node hears this machine alone")
     if not local:
         found.append("DICOM goes in clear over the network: TLS is not available in this version")
+    if not local and not config.audit.is_on:
+        found.append(UNAUDITED)
     if not config.peers and config.receive.unknown_peers == "refuse":
         found.append("no peer is configured: everybody will be rejected; add [[peer]]")
     if not any(route.enabled for route in config.routes):

@@ -18,10 +18,11 @@ from dicom_node.cli.opened import open_catalog
 from dicom_node.cli.telling import say
 from dicom_node.config.load import Config, load
 from dicom_node.decide.pressure import Level, Pressure
+from dicom_node.domain.errors import AuditError
 from dicom_node.domain.records import Series
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.domain.tool import DOUBTFUL
-from dicom_node.node import pulse
+from dicom_node.node import auditing, pulse
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.layout import GIB
 from dicom_node.node.verdict import fate
@@ -93,7 +94,10 @@ def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
         "ae_title": config.node.ae_title,
         "running": runs,
         "performing": performs,
-        "troubles": list(_troubles(takes, runs=runs, performs=performs)),
+        "troubles": [
+            *_troubles(takes, runs=runs, performs=performs),
+            *(_of_the_audit(config, catalog) if runs else ()),
+        ],
         "free_gib": round(free_gib, 1),
         "refuses_for_want_of_space": free_gib < config.receive.min_free_gib,
         "level": str(takes.level),
@@ -112,6 +116,13 @@ def _troubles(takes: Pressure, *, runs: bool, performs: bool) -> Iterator[str]:
         yield f"CLOSED TO SENDERS: {takes.reason}"
     elif takes.level is Level.REFUSING:
         yield f"REFUSING WHAT IS SENT: {takes.reason}"
+
+
+def _of_the_audit(config: Config, catalog: Catalog) -> Iterator[str]:
+    try:
+        yield from auditing.troubles(config, catalog, SystemClock().now())
+    except AuditError as error:
+        yield f"THE AUDIT TRAIL CANNOT BE READ: {error}"
 
 
 def _row(catalog: Catalog, series: Series) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dicom_node.domain.identifiers import is_ae_title
 
 def cross_checks(file: File) -> list[str]:
     """One sentence for each contradiction within the file."""
-    return [*_times(file), *_room(file), *_peers(file), *_routes(file)]
+    return [*_times(file), *_room(file), *_peers(file), *_routes(file), *_audit(file)]
 
 
 def tools_and_keywords(
@@ -130,3 +130,10 @@ def _sources(
             )
         elif not is_ae_title(source):
             yield f"{where} has {shown(source)}: *, a peer's name or an AE title is wanted"
+
+
+def _audit(file: File) -> Iterator[str]:
+    audit = file.audit
+    if (audit.certificate is None) != (audit.key is None):
+        missing = "certificate" if audit.certificate is None else "key"
+        yield f"audit.{missing} is missing: audit.certificate and audit.key go together"

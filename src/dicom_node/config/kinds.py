@@ -18,12 +18,16 @@ _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 
 
-def _path(value: object) -> object:
+def _path(value: object, what: str = "folder") -> object:
     if not isinstance(value, str):
         return value
     if not value.strip() or "\0" in value:
-        raise ValueError("the path of a folder is wanted")
+        raise ValueError(f"the path of a {what} is wanted")
     return Path(value).expanduser()
+
+
+def _file(value: object) -> object:
+    return _path(value, "file")
 
 
 def _ae_title(value: str) -> str:
@@ -86,6 +90,16 @@ def _secret(value: str) -> str:
     return value
 
 
+def _endpoint(value: str) -> str:
+    if not value:
+        return value
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("a host and a port are wanted, such as audit.example:6514")
+    _host(host.removeprefix("[").removesuffix("]"))
+    return value
+
+
 # the text in each: what a value is called, in messages and in docs/configuration.md
 AeTitle = Annotated[str, AfterValidator(_ae_title), "AE title"]
 Name = Annotated[str, AfterValidator(_name), "name"]
@@ -95,8 +109,10 @@ Uid = Annotated[str, AfterValidator(_uid), "UID"]
 When = Annotated[str, AfterValidator(_when), "expression"]
 Device = Annotated[str, AfterValidator(_device), "auto, cpu, cuda or cuda:N"]
 Url = Annotated[str, AfterValidator(_url), "http or https URL"]
+Endpoint = Annotated[str, AfterValidator(_endpoint), "HOST:PORT"]
 SECRET = "env:NAME or file:PATH"  # noqa: S105  # says where one stands
 Secret = Annotated[str, AfterValidator(_secret), SECRET]
+File = Annotated[Path, BeforeValidator(_file), "path of a file"]
 Folder = Annotated[Path, BeforeValidator(_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)]

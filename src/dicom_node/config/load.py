@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dicom_node.config import mistakes, secrets
+from dicom_node.config.auditing import Audit
 from dicom_node.config.crosschecks import cross_checks, tools_and_keywords
 from dicom_node.config.outgoing import Deliver, Retain
 from dicom_node.config.repair import repaired
@@ -47,6 +48,7 @@ class Config:
     results: Results
     deliver: Deliver
     retain: Retain
+    audit: Audit
     passing: frozenset[str]
     peers: tuple[Peer, ...]
     routes: tuple[Route, ...]
@@ -155,6 +157,7 @@ def _config(file: File, *, base: Path, source: str) -> Config:
         results=file.results,
         deliver=file.deliver,
         retain=file.retain,
+        audit=file.audit.below(base),
         passing=frozenset(route.name for route in file.route if route.delete_after_delivery),
         peers=tuple(_peer(table, base) for table in file.peer),
         routes=tuple(_route(table) for table in file.route),

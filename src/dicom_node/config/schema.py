@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from dicom_node.config.auditing import Audit
 from dicom_node.config.kinds import (
     AeTitle,
     Asked,
@@ -322,5 +323,6 @@ class File(Section):
     results: Results = Results()
     deliver: Deliver = Deliver()
     retain: Retain = Retain()
+    audit: Audit = Audit()
     peer: tuple[Peer, ...] = Field(default=(), strict=False)
     route: tuple[Route, ...] = Field(default=(), strict=False)

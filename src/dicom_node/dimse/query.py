@@ -12,6 +12,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pynetdicom import StoragePresentationContexts, build_context, build_role, evt
+from pynetdicom.dsutils import encode
 
 from dicom_node.dimse.contexts import LOSSLESS, LOSSY, UNCOMPRESSED
 from dicom_node.dimse.contract import Limits, Sink, StoreAnswer, StoreRequest
@@ -291,6 +292,14 @@ def _identifier(level: Level, keys: Keys) -> Dataset:
     if not all(text.isascii() for value in keys.values() for text in _texts(value)):
         identifier.SpecificCharacterSet = "ISO_IR 192"
     return identifier
+
+
+def identifier_bytes(level: Level, keys: Keys) -> bytes:
+    """What is sent to ask for these keys, as a data set in Implicit VR Little Endian.
+
+    Raises PeerError where they cannot be asked for.
+    """
+    return bytes(encode(_identifier(level, keys), True, True) or b"")
 
 
 def _texts(value: Any) -> tuple[str, ...]:

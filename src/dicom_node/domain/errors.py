@@ -10,8 +10,9 @@ NodeError
 │   └── ToolUnavailable  it cannot be loaded: missing weights, wrong digest, no such device
 ├── PeerError            another AE: unreachable, rejected, no common presentation context
 ├── SpoolError           the disk: full, failing, missing file
-└── CatalogError         the catalog: locked, an illegal transition
-    └── CatalogDamaged   its file cannot be trusted: nothing more is written to it
+├── CatalogError         the catalog: locked, an illegal transition
+│   └── CatalogDamaged   its file cannot be trusted: nothing more is written to it
+└── AuditError           the audit trail: its disk, or the collector that it is sent to
 
 Refusals and verdicts are values, not exceptions; these are for what a stage cannot go on with.
 Every message is one sentence that says what to do or what is wrong, without patient data.
@@ -101,3 +102,7 @@ class CatalogError(NodeError):
 
 class CatalogDamaged(CatalogError):
     """The catalog's file is damaged: only a rebuild helps."""
+
+
+class AuditError(NodeError):
+    """The audit trail cannot be written, or not be sent on."""

@@ -23,6 +23,8 @@ PROMISE = "promise"
 RETAIN = "retain"
 SUPERVISE = "supervise"
 RECONCILE = "reconcile"
+AUDIT = "audit"
+AUDIT_SEND = "audit-send"
 
 PERFORMERS_MAX = 64
 """So many performers are rung where it is not known how many there are."""

@@ -12,6 +12,7 @@ from dicom_node.domain.errors import CatalogDamaged
 from dicom_node.domain.states import SeriesState
 from dicom_node.node import bell as bells
 from dicom_node.node import words
+from dicom_node.node.audited import AUDITED
 
 _log = logging.getLogger("dicom_node")
 _SHOUT_S = 60.0
@@ -43,6 +44,8 @@ class Journal:
             raise
         for event, outcome in zip(events, outcomes, strict=True):
             self.log(event, outcome)
+        if any(isinstance(event, AUDITED) for event in events):
+            self._bell.ring(bells.AUDIT)
         for stage in {stage for event in events for stage in _concerned(event)}:
             if stage == bells.PERFORM:
                 for number in range(self._performers):

@@ -12,6 +12,8 @@ from dicom_node.dimse.contract import CommitmentRequest
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.node import bell as bells
 from dicom_node.node import confirm, deliver, promise
+from dicom_node.node.asked import Queries
+from dicom_node.node.audit import Tell, nobody
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
@@ -30,7 +32,7 @@ STOP_FREE_GIB = 1.0  # enough for the catalog, however early an operator wants t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What every stage has. doubted_until: when the clock is believed."""
+    """What every stage has. doubted_until: when the clock is believed. tell: the audit trail."""
 
     config: Config
     spool: Spool
@@ -38,6 +40,12 @@ class Shared:
     bell: bells.Bell
     clock: Clock
     doubted_until: float = 0.0
+    tell: Tell = nobody
+
+    @property
+    def queries(self) -> Queries:
+        """Tells the audit trail of queries."""
+        return Queries(tell=self.tell, ae_title=self.config.node.ae_title, clock=self.clock)
 
     @property
     def patience(self) -> retry.Policy:
@@ -160,7 +168,7 @@ def _confirmer(shared: Shared, reports: confirm.Reports) -> confirm.Confirmer:
         clock=shared.clock,
         reports=reports,
         ask=confirm.asker(title, timeouts, reports.policy.report_within_s, enough),
-        listing=confirm.lister(title, timeouts),
+        listing=shared.queries.listing(confirm.lister(title, timeouts)),
         lanes=lanes,
     )
 

@@ -25,6 +25,7 @@ from dicom_node.node.admit import Admission
 from dicom_node.node.applicability import judges
 from dicom_node.node.ask import Asker, counter
 from dicom_node.node.assemble import Assembler
+from dicom_node.node.auditing import auditing
 from dicom_node.node.clock import Clock, SystemClock
 from dicom_node.node.devices import places
 from dicom_node.node.fallback import instead
@@ -82,6 +83,8 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         started = _started(journal, config.engine.max_attempts, clock.now())
         collect(spool, journal, clock)
         reconciler = reconcile(spool, journal, clock)
+        audit = auditing(config, journal, clock, bell)
+        undo.callback(audit.close)
         shared = Shared(
             config=config,
             spool=spool,
@@ -89,6 +92,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
             bell=bell,
             clock=clock,
             doubted_until=started.doubted_until,
+            tell=audit.tell,
         )
         onward = outgoing(shared, instead(journal.catalog, clock))
         arguments = ",".join(devices), repr(clock.offset), str(hand_over(config))
@@ -109,6 +113,8 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
     )
     watched = watching(clock, supervisor.run_due)
     threads.append(_thread(bells.SUPERVISE, watched, bell, clock, stop))
+    for name, run_due in audit.stages:
+        threads.append(_thread(name, run_due, bell, clock, stop))
     if not reconciler.finished:
         threads.append(_thread(bells.RECONCILE, reconciler.run_due, bell, clock, stop))
     for thread in threads:
@@ -123,6 +129,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
             thread.join()
         supervisor.end()
         finish()
+        audit.finish()
         close()
 
     return RunningNode(config=config, catalog=journal.catalog, port=server.port, stop=stop_all)
@@ -248,9 +255,11 @@ def _stages(
     )
     asker = Asker(
         source_of=assembler.source_of,
-        count=counter(
-            config.node.ae_title,
-            Timeouts(connect_s=config.deliver.connect_s, answer_s=_COUNT_S),
+        count=shared.queries.counting(
+            counter(
+                config.node.ae_title,
+                Timeouts(connect_s=config.deliver.connect_s, answer_s=_COUNT_S),
+            )
         ),
         journal=journal,
         clock=clock,

@@ -27,10 +27,7 @@ from dicom_node.tools.manifest import ModelManifest
 from dicom_node.tools.registry import load_models
 
 TLS = "Secure transport, TLS (Annex B)"
-_PROFILES = (  # of PS3.15, with the section of the configuration that is about it
-    (TLS, "tls"),
-    ("Audit trail (A.5)", "audit"),
-)
+AUDIT = "Audit trail message format (A.5)"
 LOOPBACK = ("127.", "::1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - what an operator may write
 
@@ -96,18 +93,23 @@ class Statement:
     @property
     def security(self) -> tuple[tuple[str, str], ...]:
         """The security profiles, with what is configured of each."""
-        return tuple(
-            (
-                profile,
-                "; ".join(
-                    f"{s.key} {s.value}"
-                    for s in self.settings
-                    if s.section == section and s.value != NOT_CONFIGURED
-                )
-                or NOT_CONFIGURED,
-            )
-            for profile, section in _PROFILES
+        profiles = [(TLS, self._configured("tls"))]
+        return (*profiles, (AUDIT, self._audit()))
+
+    def _configured(self, section: str) -> str:
+        said = (
+            f"{s.key} {s.value}"
+            for s in self.settings
+            if s.section == section and s.value != NOT_CONFIGURED
         )
+        return "; ".join(said) or NOT_CONFIGURED
+
+    def _audit(self) -> str:
+        """Where it goes; paths are nobody's business."""
+        audit = self.config.audit
+        ways = [f"by syslog over TLS (A.6) to {audit.syslog}"] if audit.syslog else []
+        ways += ["to a file"] if audit.file is not None else []
+        return " and ".join(ways) or NOT_CONFIGURED
 
     def sending(self) -> tuple[Peer, ...]:
         """The peers that may store here."""
