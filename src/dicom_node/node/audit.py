@@ -26,7 +26,7 @@ from dicom_node.audit.message import (
     application_activity,
     security_alert,
 )
-from dicom_node.audit.spool import AuditSpool, Seen
+from dicom_node.audit.spool import AuditSpool, Cursor, Seen
 from dicom_node.audit.syslog import Collector, Origin, frame, line, pause_s
 from dicom_node.audit.xml import to_xml
 from dicom_node.catalog.trail import AT_ONCE, Trail
@@ -166,7 +166,7 @@ class Recorder:
         queued, dropped = self._take_queue()
         try:
             commands = posted(self._box, _POSTED_MAX)
-            losses = {name: self._spool.cursor(name).untold for name in self._spool.readers}
+            losses = {name: self._spool.cursor(name) for name in self._spool.readers}
             messages = [
                 *(self._reporter.posted(one) for one in self._losses(losses, dropped, now)),
                 *(self._reporter.posted(one) for one in (*story.messages, *queued)),
@@ -178,9 +178,9 @@ class Recorder:
             self._give_back(queued, dropped)
             raise
         self._seen, self._begun = until, story.begun
-        for name, untold in losses.items():
-            if untold:
-                self._spool.told(name, untold)
+        for name, cursor in losses.items():
+            if cursor.untold:
+                self._spool.told(name, cursor.untold)
         take_away(commands)
         if messages:
             self._wake(bells.AUDIT_SEND)
@@ -213,12 +213,13 @@ class Recorder:
                 self._queue.popleft()
                 self._dropped += 1
 
-    def _losses(self, untold: dict[str, int], dropped: int, now: float) -> list[Message]:
-        """That messages were lost is itself told."""
+    def _losses(self, cursors: dict[str, Cursor], dropped: int, now: float) -> list[Message]:
+        """That messages were lost is told; and how many in all, for this may be lost, too."""
         told = [
-            f"{lost} audit messages were lost before they reached the {name}: the spool was full"
-            for name, lost in untold.items()
-            if lost
+            f"{cursor.untold} audit messages were lost before they reached the {name}: the spool "
+            f"was full ({cursor.lost} in all)"
+            for name, cursor in cursors.items()
+            if cursor.untold
         ]
         if dropped:
             told.append(f"{dropped} audit messages were lost: too many at once")
