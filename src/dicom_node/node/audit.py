@@ -121,7 +121,8 @@ class Recorder:
         self._begun: Begun = frozenset()
         self._seen: Seen | None = None
         self._next_at = float("-inf")
-        self._troubles = _Troubles()
+        self._file_at = float("-inf")
+        self._troubles, self._file_troubles = _Troubles(), _Troubles()
 
     def tell(self, message: Message) -> None:
         """Remember a message that no event leads to; if there are too many, the oldest go."""
@@ -139,13 +140,13 @@ class Recorder:
         self._next_at = now + GATHER_S
         try:
             more = self._record(now)
-            self._write_file()
         except AuditError as error:
             self._troubles.are(str(error))
             self._next_at = now + AGAIN_S
             return self._next_at
         self._troubles.are("")
-        return self._next_at if more else None
+        file_at = self._write_file(now)
+        return self._next_at if more else file_at
 
     def finish(self, now: float) -> None:
         """The node is about to stop: that is told, too."""
@@ -154,7 +155,7 @@ class Recorder:
         try:
             while self._record(now):
                 pass
-            self._write_file()
+            self._write_file(float("inf"))
         except NodeError as error:  # the next start tells the events, and that it started
             self._troubles.are(str(error))
 
@@ -234,12 +235,22 @@ class Recorder:
             for what in told
         ]
 
-    def _write_file(self) -> None:
+    def _write_file(self, now: float) -> float | None:
+        """Write what is spooled, and say when to try again if the file cannot be written."""
         if self._file is None:
-            return
-        while some := self._spool.read(self._spool.cursor(FILE).next, _BATCH_BYTES):
-            self._file.append([message for _, message in some])
-            self._spool.advance(FILE, some[-1][0] + 1)
+            return None
+        if now < self._file_at:
+            return self._file_at
+        try:
+            while some := self._spool.read(self._spool.cursor(FILE).next, _BATCH_BYTES):
+                self._file.append([message for _, message in some])
+                self._spool.advance(FILE, some[-1][0] + 1)
+        except AuditError as error:
+            self._file_troubles.are(str(error))
+            self._file_at = now + AGAIN_S
+            return self._file_at
+        self._file_troubles.are("")
+        return None
 
 
 class Sender:
