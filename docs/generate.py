@@ -17,9 +17,12 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
+from xml.etree import ElementTree as ET
 
 from pydantic_core import PydanticUndefined
 
+from dicom_node.audit.message import Participant, Transfer, instances_transferred
+from dicom_node.audit.xml import to_xml
 from dicom_node.cli.main import COMMANDS
 from dicom_node.cli.sheet import sheet
 from dicom_node.cli.statement_entity import fates
@@ -32,6 +35,7 @@ from dicom_node.dimse.status import MEANINGS
 from dicom_node.domain import events, policy, states
 from dicom_node.iod.header import KEYWORDS
 from dicom_node.iod.pixels import PLUGINS
+from dicom_node.node.audited import TOLD, node_itself
 from dicom_node.node.statement import statement
 
 DOCS = Path(__file__).parent
@@ -178,6 +182,36 @@ def commands() -> str:
     return table(("command", "what it does"), rows)
 
 
+def audit_messages() -> str:
+    """What the audit trail holds."""
+    rows = ((code.meaning, f"`{code.value}`", when) for code, when in TOLD.items())
+    return table(("message", "code", "when"), rows)
+
+
+def audit_example() -> str:
+    """One message, as the node writes it but for its line breaks."""
+    node = node_itself("DICOMNODE", "ai-node")
+    text = to_xml(
+        instances_transferred(
+            at=1_767_606_300.0,
+            source=Participant(user_id="CT1", ae_title="CT1", address="10.1.2.3"),
+            destination=node,
+            what=Transfer(
+                study_uid="1.2.3.4",
+                patient_id="4711",
+                patient_name="Doe^Jane",
+                accession_number="A1",
+                classes={"1.2.840.10008.5.1.4.1.1.2": 312},
+            ),
+            action="C",
+        ),
+        "DICOMNODE@ai-node",
+    )
+    document = ET.fromstring(text)  # noqa: S314  # our own
+    ET.indent(document)
+    return f"```xml\n{ET.tostring(document, encoding='unicode')}\n```\n"
+
+
 def policies() -> str:
     """The keys of [policy] in model.toml."""
     rows = []
@@ -190,6 +224,8 @@ def policies() -> str:
 
 BLOCKS: Mapping[str, Callable[[], str]] = MappingProxyType(
     {
+        "audit-example": audit_example,
+        "audit-messages": audit_messages,
         "commands": commands,
         "commitment-statuses": commitment_statuses,
         "configuration": configuration,

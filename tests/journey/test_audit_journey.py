@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
-from collector.server import CERTIFICATES, SyslogCollector, parsed
 
+from collector.server import CERTIFICATES, SyslogCollector, parsed
 from dicom_node.audit.spool import AuditSpool, Seen, backlog
 from dicom_node.audit.syslog import Origin, line
 from dicom_node.catalog import Catalog
@@ -287,9 +287,7 @@ def test_status_says_when_the_trail_lags_stands_still_or_has_a_gap(tmp_path):
     (stands,) = troubles(config, catalog, 1101.0 + LAG_S)
     assert "STANDS STILL: what happened since 1970-01-01T00:18:20" in stands
     for _ in range(60):
-        spool.append(
-            [line("<a/>", at=1100.0, well=True, number=1, origin=origin)], Seen(2, 1100.0)
-        )
+        spool.append([line("<a/>", at=1100.0, well=True, number=1, origin=origin)], Seen(2, 1100.0))
     gap = list(troubles(config, catalog, 1100.0))
     assert any("HAS A GAP" in one and "were lost" in one for one in gap)
     assert not any("HAS A GAP" in one for one in troubles(config, catalog, 1100.0 + 8 * 86400))

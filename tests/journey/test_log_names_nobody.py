@@ -1,5 +1,7 @@
-"""No name and no ID of a patient is ever in the operational log, at whatever level: whether an object
-is stored, refused, damaged, processed, delivered or asked for."""
+"""No name and no ID of a patient is ever in the operational log, at whatever level.
+
+Whether an object is stored, refused, damaged, processed, delivered or asked for.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,7 @@ def put(dataset: Dataset, tag: int, value: str) -> None:
 
 
 def damaged(seed: int) -> list[Dataset]:
-    """Objects that are refused, each by another check, and one that is stored and cannot be used."""
+    """Objects that are refused, each by another check, and some that are merely odd."""
     cut, odd, other, conflict = (a_series(2, header=whose(seed + n))[0] for n in range(4))
     cut.PixelData = cut.PixelData[:100]
     odd.file_meta.MediaStorageSOPInstanceUID = odd.SOPInstanceUID

@@ -11,6 +11,7 @@ from dicom_node.config.listing import settings_of
 from dicom_node.dimse.conformance import ECHO, name_of
 from dicom_node.domain.records import Peer
 from dicom_node.iod.text import CHARACTER_SETS
+from dicom_node.node.audited import TOLD
 from dicom_node.node.statement import Statement
 
 NONE = "None."
@@ -206,6 +207,8 @@ def _security(page: Page, facts: Statement) -> None:
     page.head("7", "Security")
     page.head("7.1", "Security profiles")
     page.table(("Profile of PS3.15", "Support"), facts.security)
+    if facts.config.audit.is_on:
+        _audit(page)
     page.head("7.2", "Association level security")
     anyone = receive.unknown_peers == "accept"
     page.items(
@@ -223,6 +226,26 @@ def _security(page: Page, facts: Statement) -> None:
     )
     page.head("7.3", "Application level security")
     page.say(NONE)
+
+
+def _audit(page: Page) -> None:
+    """What PS3.15 §A.5 and §A.6 want to be told."""
+    page.say("Audit messages, none of which can be configured:")
+    page.table(
+        ("Message", "Code", "When"),
+        [(code.meaning, code.value, when) for code, when in TOLD.items()],
+    )
+    page.items(
+        [
+            "UserID of an Application Entity is its AE title, as in the node's log; of a person "
+            "who types a command, the login name and the host. AlternativeUserID holds the AE "
+            "title.",
+            "Facility 10, severity 5, or 4 where the outcome is no success; MSGID DICOM+RFC3881; "
+            "STRUCTURED-DATA: origin (software, swVersion) and meta (sequenceId, which is the "
+            "same when a message is repeated).",
+            "Messages are kept until they are sent, within `audit.spool_mib`, and may come twice.",
+        ]
+    )
 
 
 def _may(peer: Peer) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dicom_node.audit import codes, message
 from dicom_node.audit.message import Message, Outcome, Participant, Transfer
@@ -34,6 +35,25 @@ AUDITED = (
 )
 """What is told by itself; of InstanceArrived it is told that it began, and how it ended."""
 KINDS = frozenset(kind.__name__ for kind in AUDITED)
+
+TOLD: Mapping[codes.Code, str] = MappingProxyType(
+    {
+        codes.APPLICATION_ACTIVITY: "The node starts, or stops in order.",
+        codes.BEGIN_TRANSFERRING: "A peer begins to send instances of a study; a result is about "
+        "to be sent to a peer.",
+        codes.INSTANCES_TRANSFERRED: "An association that brought instances has ended: one message "
+        'a study, with counts; action "C" for what was new, "R" for what the node had. An attempt '
+        "to send a result has ended, whichever way. Instances of a known study were refused. A "
+        "person sent files (`send`).",
+        codes.INSTANCES_ACCESSED: 'Objects of a Series were removed (action "D").',
+        codes.EXPORT: "A person had instances written into a folder (`get`).",
+        codes.QUERY: "A peer is asked how many instances it has, or which; a person asks one "
+        "(`find`, `move`, `get`), and stands there as requestor.",
+        codes.SECURITY_ALERT: "An association was rejected; a connection broke the protocol; a "
+        "peer asked for what its `may` lacks; audit messages were lost.",
+    }
+)
+"""Which messages there are, and when."""
 
 _DELIVERED = {
     DeliveryState.SENT: Outcome.SUCCESS,

@@ -108,13 +108,14 @@ def test_from_where_a_peer_may_call_is_told_as_it_is_judged(host: str, networks:
         assert found == (not told or bool(near.get(address, set()) & set(told))), address
 
 
-def test_a_profile_of_security_tells_what_its_section_says(configured, monkeypatch):
+def test_a_profile_of_security_tells_what_is_configured_of_it(configured):
     facts = statement(configured(PEER))
     assert set(dict(facts.security).values()) == {"not configured"}
 
-    monkeypatch.setattr(statements, "_PROFILES", (("Retention", "retain"),))
-    told = dict(facts.security)["Retention"]
-    assert "verify_promises size" in told
+    audited = '[audit]\nfile = "secret/audit.log"\nsyslog = "audit.test:6514"\n'
+    told = dict(statement(configured(PEER + audited)).security)
+    assert told[statements.AUDIT] == "by syslog over TLS (A.6) to audit.test:6514 and to a file"
+    assert told[statements.TLS] == "not configured"
 
 
 def test_a_running_node_accepts_every_context_of_its_statement(configured):
