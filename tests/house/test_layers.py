@@ -26,6 +26,7 @@ PLANTED = [
     (LAYERS, "domain/planted.py", "from dicom_node.decide import retry\n"),
     (LAYERS, "catalog/planted.py", "import dicom_node.spool.store\n"),
     (LAYERS, "node/planted.py", "import dicom_node.testing.phantom\n"),
+    (LAYERS, "audit/planted.py", "from dicom_node.catalog import trail\n"),
     (LAYERS, "tools/planted.py", "def late():\n    from dicom_node.iod import seg\n"),
     (PURE, "domain/planted.py", "import os\n"),
     (PURE, "decide/planted.py", "def late():\n    import time\n"),

@@ -167,7 +167,7 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         (
             "[nod]\nport = 1",
             "nod: there is no such key (did you mean 'node'?); there are: "
-            "node, receive, complete, engine, results, deliver, retain, peer, route",
+            "node, receive, complete, engine, results, deliver, retain, audit, peer, route",
         ),
         ("node = 3", "node is 3: a table is wanted"),
         (
