@@ -31,8 +31,12 @@ def test_its_paths_start_at_the_file():
 
 @pytest.mark.parametrize(
     ("text", "collector"),
-    [("audit.test:6514", ("audit.test", 6514)), ("[::1]:7", ("::1", 7)), ("10.1.1.1:1", ("10.1.1.1", 1))],
-)  # fmt: skip
+    [
+        ("audit.test:6514", ("audit.test", 6514)),
+        ("10.1.1.1:1", ("10.1.1.1", 1)),
+        ("[::1]:7", ("::1", 7)),
+    ],
+)
 def test_a_collector_is_a_host_and_a_port(text: str, collector: tuple[str, int]):
     assert audit_of(f'syslog = "{text}"').collector == collector
 
