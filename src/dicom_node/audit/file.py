@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.audit.spool import sync_folder
 from dicom_node.domain.errors import AuditError
 
 
@@ -64,3 +65,5 @@ class AuditFile:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if not size:
+            sync_folder(self.path.parent)  # it was just made

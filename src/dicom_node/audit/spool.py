@@ -122,7 +122,7 @@ class AuditSpool:
             mark = b"" if self.seen is None else _mark(self.seen, b"")
             _put(descriptor, mark)
             part.replace(path)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError:
             os.close(descriptor)
             raise
@@ -246,7 +246,7 @@ class AuditSpool:
         finally:
             os.close(descriptor)
         part.replace(path)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         self._cursors[name] = cursor
 
 
@@ -372,7 +372,8 @@ def _put(descriptor: int, data: bytes) -> None:
     os.fdatasync(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return when the names in the folder are durable; raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

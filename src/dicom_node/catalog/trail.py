@@ -10,8 +10,8 @@ from dicom_node.catalog import codec
 from dicom_node.catalog.views import Rows
 from dicom_node.domain import events as e
 
-AT_ONCE = 5000
-"""Events that are looked at together."""
+AT_ONCE = 1000
+"""Events that are looked at together: a millisecond, for which a commit may have to wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

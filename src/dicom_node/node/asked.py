@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from dicom_node.audit.message import Asked, Message, Participant, query
+from dicom_node.dimse.holdings import CHUNK
 from dicom_node.dimse.query import MODELS, Keys, Level, identifier_bytes
 from dicom_node.domain.records import Peer, Series
 from dicom_node.node.ask import Count
@@ -69,12 +70,14 @@ class Queries:
         def listed(
             peer: Peer, study_uid: str, series_uid: str, uids: Collection[str]
         ) -> tuple[frozenset[str], str | None]:
-            keys: Keys = {
-                "StudyInstanceUID": study_uid,
-                "SeriesInstanceUID": series_uid,
-                "SOPInstanceUID": sorted(uids),
-            }
-            self._told(peer, Query(level="IMAGE", keys=keys).asked())
+            wanted = sorted(uids)
+            for start in range(0, len(wanted), CHUNK):  # as they are asked for
+                keys: Keys = {
+                    "StudyInstanceUID": study_uid,
+                    "SeriesInstanceUID": series_uid,
+                    "SOPInstanceUID": wanted[start : start + CHUNK],
+                }
+                self._told(peer, Query(level="IMAGE", keys=keys).asked())
             return listing(peer, study_uid, series_uid, uids)
 
         return listed

@@ -39,6 +39,7 @@ FILE, SYSLOG = "file", "syslog"
 """Who reads the spool."""
 
 GATHER_S = 1.0  # what happens within it is written together
+MORE_S = 0.1  # where there is more than is looked at together
 AGAIN_S = 10.0  # after the disk refused
 SETTLE_S = 5.0  # a connection that stands so long has brought what was sent
 _QUEUE_MAX = 1000
@@ -146,6 +147,8 @@ class Recorder:
             return self._next_at
         self._troubles.are("")
         file_at = self._write_file(now)
+        if more:
+            self._next_at = now + MORE_S
         return self._next_at if more else file_at
 
     def finish(self, now: float) -> None:

@@ -31,6 +31,7 @@ from dicom_node.node.audit import (
     AGAIN_S,
     FILE,
     GATHER_S,
+    MORE_S,
     SETTLE_S,
     SYSLOG,
     Recorder,
@@ -476,7 +477,7 @@ def test_many_events_are_told_at_one_time_and_the_stage_comes_again_for_more(sit
         site.arrived(f"1.{number}", number)
         site.ended(number)
 
-    assert site.run() == pytest.approx(site.clock.at + GATHER_S)
+    assert site.run() == pytest.approx(site.clock.at + MORE_S)
     while site.run() is not None:
         pass
     assert len([m for m in site.told() if "Transferred" in m.event]) == 3
