@@ -78,6 +78,13 @@ class NodeUnderTest:
 
     def performer_pids(self, count: int) -> list[int]:
         """The processes that perform for this node; waits until there are so many."""
+        return self._pids(b"dicom_node.node.performer", count)
+
+    def receiving_pids(self, count: int) -> list[int]:
+        """The processes that receive for this node; waits until there are so many."""
+        return self._pids(b"dicom_node.node.receiving", count)
+
+    def _pids(self, module: bytes, count: int) -> list[int]:
         config = str(self.folder / "var" / "performer.json").encode()
         found: list[int] = []
 
@@ -86,7 +93,7 @@ class NodeUnderTest:
             for process in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
                     words = (process / "cmdline").read_bytes().split(b"\0")
-                    if b"dicom_node.node.performer" in words and config in words:
+                    if module in words and config in words:
                         found.append(int(process.name))
             return len(found) >= count
 
@@ -110,6 +117,7 @@ def config_text(
     routes: str = ROUTE,
     more: str = "",
     complete: str = SHORT,
+    receive: str = "",
 ) -> str:
     """A configuration with short waits, for tests."""
     return f"""
@@ -120,6 +128,7 @@ models_dir = "models"
 
 [receive]
 min_free_gib = 0.01
+{receive}
 
 [complete]
 {complete}
@@ -147,20 +156,18 @@ may = {may}
 """
 
 
-def node_in(
-    folder: Path, *, peers: str = "", routes: str = ROUTE, more: str = "", complete: str = SHORT
-) -> NodeUnderTest:
-    """A node on this folder, with what is in it; whoever starts it stops it."""
+def node_in(folder: Path, **settings: str) -> NodeUnderTest:
+    """A node on this folder, with what is in it; whoever starts it stops it. See config_text."""
     folder.mkdir(exist_ok=True)
     write_model(folder / "models")
     path = folder / "ae_config.toml"
-    path.write_text(config_text(peers=peers, routes=routes, more=more, complete=complete))
+    path.write_text(config_text(**settings))
     return begun(path)
 
 
 @pytest.fixture
 def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeUnderTest]]:
-    """start_node(peers=, routes=, more=, complete=) -> NodeUnderTest; stopped after the test.
+    """start_node(peers=, routes=, more=, ...) -> NodeUnderTest; stopped after the test.
 
     A second call in one test uses the same data folder: a restart.
     """

@@ -82,6 +82,14 @@ class Receive(Section):
         le=1048576,
         description="Largest P-DATA-TF PDU to receive, in bytes.",
     )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="That receive on the one port. With 1 the node receives in its own process; "
+        "more are processes beside it, and pay where many associations come at once and there are "
+        "cores for them.",
+    )
     idle_s: Seconds = Field(
         default=60.0, description="An association that says nothing for this long is aborted."
     )

@@ -19,7 +19,7 @@ from dicom_node.decide.telling import Count, Pace, happened
 from dicom_node.dimse import contexts
 from dicom_node.dimse.association import Acceptor
 from dicom_node.dimse.contract import Committer, Limits, Receiver
-from dicom_node.dimse.house import Connection, House
+from dicom_node.dimse.house import Connection, Elsewhere, House
 from dicom_node.domain.errors import ConfigurationError
 
 _ACCEPT_PAUSE_S = 0.1  # after a failed accept (no descriptors left): not in a busy loop
@@ -115,6 +115,7 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
     request_queue_size = 128
     house: House
     doorkeeper: Doorkeeper
+    elsewhere: Elsewhere | None
     stopped: threading.Event
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:  # noqa: ARG002 - inherited
@@ -129,8 +130,15 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
                 continue
             self._serve(connection, address)
 
-    def open(self, receiver: Receiver, limits: Limits, committer: Committer | None) -> None:
+    def open(
+        self,
+        receiver: Receiver,
+        limits: Limits,
+        committer: Committer | None,
+        elsewhere: Elsewhere | None,
+    ) -> None:
         """Say who is behind the socket; before the accept loop runs."""
+        self.elsewhere = elsewhere
         self.stopped = threading.Event()
         self._failures = Count()
         self.doorkeeper = Doorkeeper(limits)
@@ -150,6 +158,9 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
         self.socket.close()
 
     def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        if self.elsewhere is not None and self.elsewhere.take(connection, address[:2], self.house):
+            connection.close()  # here: the other process has it
+            return
         try:
             threading.Thread(
                 target=self.finish_request,

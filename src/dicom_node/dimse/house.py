@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,9 @@ class Connection(Protocol):
 class Gate(Protocol):
     """Who may be in at once; see front."""
 
+    def arrive(self, association: Connection) -> None:
+        """A connection was accepted; if too many wait, one that waits is ended."""
+
     def admit(self, association: Connection) -> bool:
         """Count a connection as an association, unless there are too many."""
 
@@ -42,3 +46,10 @@ class House:
     contexts: Answerable
     gate: Gate
     committer: Committer | None = None
+
+
+class Elsewhere(Protocol):
+    """Other processes that receive on this port."""
+
+    def take(self, connection: socket.socket, address: tuple[str, int], house: House) -> bool:
+        """Serve it there, unless nobody can: then it is to be served here. It is not closed."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pynetdicom.presentation import PresentationContext
 
 from dicom_node.dimse.contexts import acceptor_contexts
 from dicom_node.dimse.contract import (
@@ -26,6 +29,7 @@ from dicom_node.dimse.contract import (
     StoreRequest,
 )
 from dicom_node.dimse.front import Server, listen
+from dicom_node.dimse.house import Elsewhere
 
 __all__ = [
     "AssociationRequest",
@@ -33,6 +37,7 @@ __all__ = [
     "CommitmentRequest",
     "Committer",
     "Ending",
+    "Extra",
     "FailedReference",
     "Limits",
     "Receiver",
@@ -43,8 +48,22 @@ __all__ = [
     "Sink",
     "StoreAnswer",
     "StoreRequest",
+    "acceptable",
     "serve_storage",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """UIDs that the operator adds to those of SOP Classes, and of transfer syntaxes."""
+
+    classes: Sequence[str] = ()
+    syntaxes: Sequence[str] = ()
+
+
+def acceptable(extra: Extra, *, commitment: bool) -> list[PresentationContext]:
+    """What a server takes."""
+    return acceptor_contexts(extra.classes, extra.syntaxes, commitment=commitment)
 
 
 def serve_storage(
@@ -55,24 +74,23 @@ def serve_storage(
     receiver: Receiver,
     committer: Committer | None = None,
     limits: Limits | None = None,
-    extra_classes: Sequence[str] = (),
-    extra_syntaxes: Sequence[str] = (),
+    extra: Extra | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Server:
     """Listen on host:port (0: any free port) and serve until stop().
 
     committer: None, and Storage Commitment is refused at negotiation.
-    extra_classes, extra_syntaxes: UIDs taken beside all that the standard knows (see contexts).
+    extra: UIDs taken beside all that the standard knows (see contexts).
+    elsewhere: other processes that are given the connections; None: all are served in this one.
     Raises ConfigurationError if the address cannot be had.
     """
     listener = listen(
         ae_title=ae_title,
         host=host,
         port=port,
-        acceptable=acceptor_contexts(
-            extra_classes, extra_syntaxes, commitment=committer is not None
-        ),
+        acceptable=acceptable(extra or Extra(), commitment=committer is not None),
     )
-    listener.open(receiver, limits or Limits(), committer)
+    listener.open(receiver, limits or Limits(), committer, elsewhere)
     thread = threading.Thread(target=listener.serve_forever, name="listener", daemon=True)
     thread.start()
     return Server(listener=listener, thread=thread)

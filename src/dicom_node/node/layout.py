@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dicom_node.config.load import Config, read
+from dicom_node.decide.patience import Patience
+from dicom_node.dimse.scp import Extra, Limits
 from dicom_node.domain.errors import CatalogError, ConfigurationError, NodeError
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.spool.disk import sync_folder
@@ -117,3 +119,20 @@ def seg_settings(config: Config) -> SegSettings:
         research_use=config.results.research_use,
         omit_empty_frames=config.results.omit_empty_frames,
     )
+
+
+def limits(config: Config) -> Limits:
+    """What the SCP of a node with this configuration bears."""
+    receive = config.receive
+    return Limits(
+        associations_max=receive.max_associations,
+        patience=Patience(idle_s=receive.idle_s),
+        pdu_bytes=receive.max_pdu,
+        object_bytes=int(receive.max_object_gib * GIB),
+    )
+
+
+def extra(config: Config) -> Extra:
+    """What the operator adds to that which the SCP takes."""
+    receive = config.receive
+    return Extra(classes=receive.extra_sop_classes, syntaxes=receive.extra_transfer_syntaxes)

@@ -6,7 +6,9 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Protocol
 
 from dicom_node.dimse.contract import (
     AssociationRequest,
@@ -54,7 +56,7 @@ class StorageReceiver:
         self._journal = journal
         self._clock = clock
         self._lock = threading.Lock()
-        self.heavy = threading.Lock()  # see check_received
+        self.heavy: AbstractContextManager[object] = threading.Lock()
         self._recording: Counter[str] = Counter()
         self._refusals = Refusals(journal=journal, clock=clock, wake=wake)
         self._doors = Doors(admission=admission, journal=journal, clock=clock, wake=wake)
@@ -65,6 +67,16 @@ class StorageReceiver:
 
     def begin(self, request: StoreRequest) -> Sink | StoreAnswer:
         """Where the data set goes, or a refusal before it comes."""
+        refusal = self.may_begin(request)
+        if refusal is not None:
+            return refusal
+        try:
+            return StorageSink(self, request, self._spool.begin())
+        except SpoolError as error:
+            return self.refuse(request, for_disk(error), str(error))
+
+    def may_begin(self, request: StoreRequest) -> StoreAnswer | None:
+        """Why an object is refused before it comes; None if it is not."""
         if not self._doors.may_store(request.association):
             return self.refuse(
                 request, NOT_AUTHORISED, 'this peer may not store here: its `may` lacks "store"'
@@ -73,11 +85,11 @@ class StorageReceiver:
             if self._spool.free_bytes() < self._admission.min_free_bytes:
                 return self.refuse(request, OUT_OF_RESOURCES, "disk space is below the limit")
             self._journal.catalog.require_undamaged()
-            return _StorageSink(self, request, self._spool.begin())
         except CatalogError:
             return self.refuse(request, PROCESSING_FAILURE, _NOT_RECORDED)
         except SpoolError as error:
-            return self.refuse_for_disk(request, error)
+            return self.refuse(request, for_disk(error), str(error))
+        return None
 
     def idle_s(self, association: int) -> float | None:
         """How long it may say nothing, if its peer is an exception."""
@@ -165,7 +177,7 @@ class StorageReceiver:
             status = OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
             return self.refuse(request, status, _NOT_RECORDED)
         except SpoolError as error:
-            return self.refuse_for_disk(request, error)
+            return self.refuse(request, for_disk(error), str(error))
         if outcome == "conflict":
             return StoreAnswer(
                 status=DUPLICATE,
@@ -180,6 +192,18 @@ class StorageReceiver:
                 recorded=True,
             )
         return StoreAnswer(status=0)
+
+    def record_of_another(
+        self, request: StoreRequest, stored: Stored, received: Received
+    ) -> StoreAnswer:
+        """As record(), of a file that another process made durable. Raises SpoolError.
+
+        That one could not keep others from taking it back before this began.
+        """
+        with self.recording(stored.path):
+            if self._spool.look(stored.path) is None:
+                return self.refuse(request, PROCESSING_FAILURE, _NOT_RECORDED, received.attributes)
+            return self.record(request, stored, received)
 
     @contextlib.contextmanager
     def recording(self, path: str) -> Iterator[None]:
@@ -225,11 +249,6 @@ class StorageReceiver:
             )
             return self._journal.commit(restored)[-1]
 
-    def refuse_for_disk(self, request: StoreRequest, error: SpoolError) -> StoreAnswer:
-        """Full: come again later. Failing: not our success to claim."""
-        status = OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
-        return self.refuse(request, status, str(error))
-
     def refuse(
         self, request: StoreRequest, status: int, reason: str, attributes: Attributes | None = None
     ) -> StoreAnswer:
@@ -259,12 +278,32 @@ class StorageReceiver:
             self._doors.forget_opening(event.association, opening)
 
 
-class _StorageSink:
+class Keeper(Protocol):
+    """What makes a durable file a fact, or refuses it; heavy: see check_received."""
+
+    heavy: AbstractContextManager[object]
+
+    def recording(self, path: str) -> AbstractContextManager[None]:
+        """While somebody is about to record this file, nobody else takes it back."""
+
+    def record(self, request: StoreRequest, stored: Stored, received: Received) -> StoreAnswer:
+        """The file is durable: commit the fact, and only then say success, or success but."""
+
+    def refuse(
+        self, request: StoreRequest, status: int, reason: str, attributes: Attributes | None = None
+    ) -> StoreAnswer:
+        """Record why, and answer it."""
+
+
+def for_disk(error: SpoolError) -> int:
+    """The status. Full: come again later. Failing: not our success to claim."""
+    return OUT_OF_RESOURCES if error.full else PROCESSING_FAILURE
+
+
+class StorageSink:
     """One SOP Instance on its way in."""
 
-    def __init__(
-        self, receiver: StorageReceiver, request: StoreRequest, incoming: Incoming
-    ) -> None:
+    def __init__(self, receiver: Keeper, request: StoreRequest, incoming: Incoming) -> None:
         self._receiver = receiver
         self._request = request
         self._incoming = incoming
@@ -282,7 +321,7 @@ class _StorageSink:
     def finish(self) -> StoreAnswer:
         """Check, make durable, record, answer."""
         if self._failed is not None:
-            return self._receiver.refuse_for_disk(self._request, self._failed)
+            return self._refused(self._failed)
         received = check_received(
             self._incoming.path,
             expected_class=self._request.sop_class_uid,
@@ -301,8 +340,11 @@ class _StorageSink:
             try:
                 stored = self._incoming.commit()
             except SpoolError as error:
-                return self._receiver.refuse_for_disk(self._request, error)
+                return self._refused(error)
             return self._receiver.record(self._request, stored, received)
+
+    def _refused(self, error: SpoolError) -> StoreAnswer:
+        return self._receiver.refuse(self._request, for_disk(error), str(error))
 
     def abort(self) -> None:
         """The association ended inside the data set: nothing is left of it."""

@@ -14,8 +14,7 @@ from dicom_node.catalog import Catalog
 from dicom_node.catalog.integrity import note_closed
 from dicom_node.config.load import Config, check
 from dicom_node.decide import doubt
-from dicom_node.decide.patience import Patience
-from dicom_node.dimse.scp import Limits, Server, serve_storage
+from dicom_node.dimse.scp import Server, serve_storage
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.domain import events as e
 from dicom_node.iod.header import KEYWORDS
@@ -27,6 +26,7 @@ from dicom_node.node.ask import Asker, counter
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.auditing import auditing
 from dicom_node.node.clock import Clock, SystemClock
+from dicom_node.node.crew import Crew
 from dicom_node.node.devices import places
 from dicom_node.node.fallback import instead
 from dicom_node.node.journal import Journal
@@ -34,7 +34,9 @@ from dicom_node.node.lanes import Lanes
 from dicom_node.node.layout import (
     GIB,
     catalog_path,
+    extra,
     hand_over,
+    limits,
     lock_data_dir,
     make_data_dir,
     share_catalog,
@@ -95,9 +97,14 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
             tell=audit.tell,
         )
         onward = outgoing(shared, instead(journal.catalog, clock))
-        arguments = ",".join(devices), repr(clock.offset), str(hand_over(config))
+        handed_over = str(hand_over(config))
+        arguments = ",".join(devices), repr(clock.offset), handed_over
         receiver = _receiver(shared, onward)
-        server = _listen(shared, receiver, onward)
+        crew = _crew(config, receiver, handed_over, log_to)
+        if crew is not None:
+            undo.callback(crew.end)
+            crew.start(clock.now())
+        server = _listen(shared, receiver, onward, crew)
         close = undo.pop_all().close
     threads, finish = _stages(shared, manifests, receiver, onward, stop)
     supervisor = Supervisor(
@@ -115,6 +122,8 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
     threads.append(_thread(bells.SUPERVISE, watched, bell, clock, stop))
     for name, run_due in audit.stages:
         threads.append(_thread(name, run_due, bell, clock, stop))
+    if crew is not None:
+        threads.append(_thread(bells.RECEIVERS, crew.run_due, bell, clock, stop))
     if not reconciler.finished:
         threads.append(_thread(bells.RECONCILE, reconciler.run_due, bell, clock, stop))
     for thread in threads:
@@ -207,19 +216,24 @@ def _receiver(shared: Shared, onward: Outgoing) -> StorageReceiver:
     )
 
 
-def limits(config: Config) -> Limits:
-    """What the SCP of a node with this configuration bears."""
-    receive = config.receive
-    return Limits(
-        associations_max=receive.max_associations,
-        patience=Patience(idle_s=receive.idle_s),
-        pdu_bytes=receive.max_pdu,
-        object_bytes=int(receive.max_object_gib * GIB),
+def _crew(
+    config: Config, receiver: StorageReceiver, handed_over: str, log_to: IO[str] | None
+) -> Crew | None:
+    """The processes that receive, unless it is this one alone."""
+    if config.receive.processes == 1:
+        return None
+    return Crew(
+        count=config.receive.processes,
+        command=("-m", "dicom_node.node.receiving", handed_over),
+        receiver=receiver,
+        log_to=log_to,
     )
 
 
-def _listen(shared: Shared, receiver: StorageReceiver, onward: Outgoing) -> Server:
-    config, receive = shared.config, shared.config.receive
+def _listen(
+    shared: Shared, receiver: StorageReceiver, onward: Outgoing, crew: Crew | None
+) -> Server:
+    config = shared.config
     return serve_storage(
         ae_title=config.node.ae_title,
         host=config.node.host,
@@ -227,8 +241,8 @@ def _listen(shared: Shared, receiver: StorageReceiver, onward: Outgoing) -> Serv
         receiver=receiver,
         committer=onward.commitments,
         limits=limits(config),
-        extra_classes=receive.extra_sop_classes,
-        extra_syntaxes=receive.extra_transfer_syntaxes,
+        extra=extra(config),
+        elsewhere=crew,
     )
 
 

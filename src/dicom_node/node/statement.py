@@ -21,8 +21,7 @@ from dicom_node.iod import rejection, secondary
 from dicom_node.iod.created import Module, modules_of
 from dicom_node.iod.sample import SEG_CLASS
 from dicom_node.node.encode import SC, SEG
-from dicom_node.node.layout import seg_settings
-from dicom_node.node.serve import limits
+from dicom_node.node.layout import limits, seg_settings
 from dicom_node.tools.manifest import ModelManifest
 from dicom_node.tools.registry import load_models
 

@@ -96,8 +96,8 @@ class Supervisor:
             self._end(child)
             child.process = None
             child.cold = child.cold or not self._has_claimed(child)
-            _log.error("%s ended: %s", name, _how(code))
-            self._fail(name, f"its process ended: {_how(code)}", now)
+            _log.error("%s ended: %s", name, how_ended(code))
+            self._fail(name, f"its process ended: {how_ended(code)}", now)
         if now - child.started_at >= _AGAIN_S:
             child.pulse.beat()
             mode = [COLD] if child.cold else []
@@ -171,7 +171,8 @@ def _name(child: _Child) -> str:
     return f"performer {child.number}"
 
 
-def _how(code: int) -> str:
+def how_ended(code: int) -> str:
+    """A process, in words. code: as of subprocess."""
     if code < 0:
         return f"signal {signal.Signals(-code).name}"
     return f"exit code {code}"

@@ -21,6 +21,7 @@ from dicom_node.dimse.contract import (
     Reference,
     StoreAnswer,
 )
+from dicom_node.dimse.scp import Extra
 from dicom_node.domain.errors import SpoolError
 from dicom_node.testing.commitment import Reported, send_commitment_request, send_report
 
@@ -136,7 +137,7 @@ def test_without_a_committer_the_context_is_refused(
 ) -> None:
     answer = wire.call(storage_scp().port).associate(contexts=PROPOSED, roles=AS_SCP)
     assert results_of(answer) == [3]
-    answer = wire.call(storage_scp(extra_classes=[STORAGE_COMMITMENT]).port).associate(
+    answer = wire.call(storage_scp(extra=Extra(classes=[STORAGE_COMMITMENT])).port).associate(
         contexts=PROPOSED
     )
     assert results_of(answer) == [3]

@@ -22,7 +22,7 @@ from dicom_node.decide.patience import Patience
 from dicom_node.dimse import status
 from dicom_node.dimse.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, LOSSLESS, VERIFICATION
 from dicom_node.dimse.contract import Limits, Rejection, StoreAnswer, StoreRequest
-from dicom_node.dimse.scp import serve_storage
+from dicom_node.dimse.scp import Extra, serve_storage
 from dicom_node.domain.errors import ConfigurationError, SpoolError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -141,7 +141,7 @@ def test_a_class_added_by_the_operator_is_stored(
     storage_scp: Callable, spool_receiver, entity: AE
 ) -> None:
     proposed = [build_context("1.2.3.4.5", ["1.2.3.4.6"])]
-    server = storage_scp(extra_classes=["1.2.3.4.5"], extra_syntaxes=["1.2.3.4.6"])
+    server = storage_scp(extra=Extra(classes=["1.2.3.4.5"], syntaxes=["1.2.3.4.6"]))
     association = associated(entity, server.port, contexts=proposed)
     assert [c.abstract_syntax for c in association.accepted_contexts] == ["1.2.3.4.5"]
     association.release()

@@ -21,6 +21,7 @@ from dicom_node.dimse import status
 from dicom_node.dimse.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, UNCOMPRESSED, VERIFICATION
 from dicom_node.dimse.contract import Sink, StoreAnswer, StoreRequest
 from dicom_node.dimse.requestor import associated
+from dicom_node.dimse.scp import Extra
 from dicom_node.dimse.scu import (
     Phase,
     StoreItem,
@@ -317,7 +318,7 @@ def test_more_classes_than_an_association_holds_go_over_several(
 ) -> None:
     classes = [f"1.2.3.4.{number}" for number in range(1, 151)]
     items = [an_item(tmp_path, n, sop_class=uid) for n, uid in enumerate(classes)]
-    port = storage_scp(extra_classes=classes).port
+    port = storage_scp(extra=Extra(classes=classes)).port
     outcomes = store(peer=a_peer(port), calling_ae="US", items=items)
     assert all(o.succeeded for o in outcomes)
     assert len(spool_receiver.requests) == 3  # two contexts a class, 128 an association

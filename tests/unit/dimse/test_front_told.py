@@ -202,7 +202,7 @@ def test_without_descriptors_the_door_opens_again_and_one_line_says_so(
     listener = listen(
         ae_title="DICOMNODE", host="127.0.0.1", port=0, acceptable=acceptor_contexts()
     )
-    listener.open(spool_receiver, Limits(), None)
+    listener.open(spool_receiver, Limits(), None, None)
     listener.socket = Exhausted(listener.socket, times=4)
     thread = threading.Thread(target=listener.serve_forever)
     thread.start()

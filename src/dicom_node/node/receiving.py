@@ -1,0 +1,225 @@
+"""A receiving process: `... receiving CONFIGURATION CONTROL`.
+
+CONFIGURATION is the file that `hand_over` wrote; CONTROL is the descriptor of the socket on which
+the node (see `node.crew`) hands connections over. It closes when the node ends, and this process
+goes with it: what is not acknowledged is sent again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import cast
+
+from dicom_node.config.load import Config
+from dicom_node.dimse import contexts
+from dicom_node.dimse.association import Acceptor
+from dicom_node.dimse.contract import (
+    AssociationRequest,
+    CommitmentReport,
+    CommitmentRequest,
+    Refusal,
+    Rejection,
+    Sink,
+    StoreAnswer,
+    StoreRequest,
+)
+from dicom_node.dimse.house import Connection, House
+from dicom_node.dimse.scp import acceptable
+from dicom_node.domain.errors import NodeError, SpoolError
+from dicom_node.domain.records import Attributes
+from dicom_node.iod.received import Received
+from dicom_node.node import log
+from dicom_node.node.layout import extra, limits, spool_path, taken_over
+from dicom_node.node.receive import StorageSink, for_disk
+from dicom_node.node.wire import Channel
+from dicom_node.spool.store import Spool, Stored
+
+_log = logging.getLogger("dicom_node")
+_MESSAGE_BYTES = 4096
+_DESCRIPTORS = 2  # the connection, and the socket to ask on
+
+
+class RemoteGate:
+    """Who may be in at once is counted by the node."""
+
+    def __init__(self, channel: Channel, forget: Callable[[], object]) -> None:
+        self._channel = channel
+        self._forget = forget
+
+    def arrive(self, association: Connection) -> None:
+        """It was counted before it was handed over."""
+
+    def admit(self, association: Connection) -> bool:
+        """Count a connection as an association, unless there are too many."""
+        del association
+        return self._channel.ask("let_in") is True
+
+    def turn_away(self, association: Connection) -> None:
+        """Count it as a connection again: it was rejected, and is told so."""
+        del association
+        self._channel.ask("turn_away")
+
+    def leave(self, association: Connection) -> None:
+        """Stop counting it: the node hears that nobody asks any more."""
+        del association
+        self._forget()
+        self._channel.close()
+
+
+class RemoteReceiver:
+    """The node behind the SCP: what it decides and records is asked of it; see Receiver, Keeper."""
+
+    def __init__(
+        self, channel: Channel, spool: Spool, heavy: AbstractContextManager[object]
+    ) -> None:
+        self.heavy = heavy
+        self._channel = channel
+        self._spool = spool
+        self._may_begin = False  # asked until the answer is yes
+
+    def admit(self, request: AssociationRequest) -> int | Rejection:
+        """Judge an association: its number, or why not."""
+        return cast("int | Rejection", self._channel.ask("admit", request))
+
+    def begin(self, request: StoreRequest) -> Sink | StoreAnswer:
+        """Open a sink, or refuse the object at once."""
+        if not self._may_begin:
+            refusal = self._channel.ask("may_begin", request)
+            if isinstance(refusal, StoreAnswer):
+                return refusal
+            self._may_begin = True
+        try:
+            return StorageSink(self, request, self._spool.begin())
+        except SpoolError as error:
+            return self.refuse(request, for_disk(error), str(error))
+
+    def recording(self, path: str) -> AbstractContextManager[None]:
+        """The node does it: see StorageReceiver.record_of_another."""
+        del path
+        return nullcontext()
+
+    def record(self, request: StoreRequest, stored: Stored, received: Received) -> StoreAnswer:
+        """The file is durable: the node makes it a fact."""
+        return cast("StoreAnswer", self._channel.ask("record", request, stored, received))
+
+    def refuse(
+        self, request: StoreRequest, status: int, reason: str, attributes: Attributes | None = None
+    ) -> StoreAnswer:
+        """Have it recorded why, and answer it."""
+        return cast("StoreAnswer", self._channel.ask("refuse", request, status, reason, attributes))
+
+    def ended(self, association: int, how: str) -> None:
+        """An admitted association is over."""
+        self._channel.ask("ended", association, how)
+
+    def idle_s(self, association: int) -> float | None:
+        """How long an admitted association may say nothing."""
+        return cast("float | None", self._channel.ask("idle_s", association))
+
+    def echoed(self, request: AssociationRequest) -> None:
+        """A C-ECHO was answered."""
+        self._channel.ask("echoed", request)
+
+    def refused(self, refusal: Refusal) -> None:
+        """The front refused a request by itself."""
+        self._channel.ask("refused", refusal)
+
+    def rejected(self, request: AssociationRequest, rejection: Rejection) -> None:
+        """The front rejected it by itself."""
+        self._channel.ask("rejected", request, rejection)
+
+    def broke(self, request: AssociationRequest, association: int | None, reason: str) -> None:
+        """It ended by a fault of the peer's."""
+        self._channel.ask("broke", request, association, reason)
+
+
+class RemoteCommitter:
+    """The node behind Storage Commitment."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def asked(self, request: AssociationRequest, commitment: CommitmentRequest) -> StoreAnswer:
+        """A peer asks us to keep what it names."""
+        return cast("StoreAnswer", self._channel.ask("asked", request, commitment))
+
+    def reported(self, request: AssociationRequest, report: CommitmentReport) -> StoreAnswer:
+        """A peer says what it keeps."""
+        return cast("StoreAnswer", self._channel.ask("reported", request, report))
+
+
+class Receiving:
+    """What this process does: connections come, each is served in a thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._spool = Spool(spool_path(config))
+        self._limits = limits(config)
+        self._table = contexts.answerable(acceptable(extra(config), commitment=True))
+        self._heavy = threading.Lock()
+        self._open: dict[int, Connection] = {}
+
+    def run(self, control: socket.socket) -> None:
+        """Serve what is handed over, until there will be no more."""
+        while True:
+            message, descriptors, *_ = socket.recv_fds(control, _MESSAGE_BYTES, _DESCRIPTORS)
+            if not message:
+                return
+            what, number, *rest = json.loads(message)
+            if what == "interrupt":
+                self._interrupt(number, *rest)
+            else:
+                connection, asking = (socket.socket(fileno=one) for one in descriptors)
+                self._serve(number, connection, (rest[0], rest[1]), Channel(asking))
+
+    def _serve(
+        self, number: int, connection: socket.socket, address: tuple[str, int], channel: Channel
+    ) -> None:
+        house = House(
+            receiver=RemoteReceiver(channel, self._spool, self._heavy),
+            limits=self._limits,
+            contexts=self._table,
+            gate=RemoteGate(channel, lambda: self._open.pop(number, None)),
+            committer=RemoteCommitter(channel),
+        )
+        self._open[number] = acceptor = Acceptor(connection, address, house)
+        try:
+            threading.Thread(
+                target=acceptor.run, name=f"association {address[0]}:{address[1]}", daemon=True
+            ).start()
+        except RuntimeError:  # no more threads: this peer may come again
+            _log.error("cannot start a thread for a connection")
+            house.gate.leave(acceptor)
+            connection.close()
+
+    def _interrupt(self, number: int, reason: str) -> None:
+        connection = self._open.get(number)
+        if connection is not None:
+            connection.interrupt(reason)
+
+
+def main(arguments: list[str]) -> int:
+    """Receive until the node ends."""
+    log.configure()
+    configuration, descriptor = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the node decides
+    try:
+        receiving = Receiving(taken_over(Path(configuration)))
+    except NodeError as error:
+        _log.error("a receiving process cannot start: %s", error)
+        return 1
+    with socket.socket(fileno=int(descriptor)) as control:
+        receiving.run(control)
+    os._exit(0)  # and with it whoever has not ended: the node is not there to record anything
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

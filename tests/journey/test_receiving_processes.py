@@ -1,0 +1,140 @@
+"""Several processes receive on one port: what is promised of one holds of them, too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+
+from dicom_node.dimse.scu import StoreItem, echo, store
+from dicom_node.domain.records import Peer
+from dicom_node.testing.pacs import send_series
+from dicom_node.testing.series import Header, a_series, write_files
+
+TWO = "processes = 2"
+
+
+@pytest.fixture
+def node(start_node, build, pacs):
+    peers = build.peer_table("pacs", "TESTPACS", pacs.port)
+    started = start_node(peers=peers, receive=TWO)
+    started.receiving_pids(2)
+    return started
+
+
+def peer(node) -> Peer:
+    return Peer(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=node.port)
+
+
+def send(node, objects) -> list[int]:
+    return send_series(node.address, "DICOMNODE", objects, calling_ae="TESTPACS")
+
+
+def uid_of(objects) -> str:
+    return str(objects[0].SeriesInstanceUID)
+
+
+def temporaries(node) -> list[Path]:
+    return list((node.folder / "var" / "spool" / "incoming").iterdir())
+
+
+def sockets_of(pid: int) -> int:
+    found = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found += entry.readlink().name.startswith("socket:")
+        except OSError:
+            continue
+    return found
+
+
+def test_series_of_several_associations_each_get_their_result(node, pacs):
+    many = [a_series(6, header=Header(seed=n, series=str(n))) for n in range(6)]
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda one=one: statuses.extend(send(node, one))) for one in many
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0] * 36
+    node.wait(lambda: len(pacs.instances()) == 6)
+    assert all("pacs has it" in node.why(uid_of(one)) for one in many)
+    assert not temporaries(node)
+
+
+def test_what_is_refused_is_known_to_the_node_itself(node, build):
+    (one,) = a_series(1)
+    one.Rows = 4096  # than there are pixels for
+    (status,) = send(node, [one])
+    assert status == 0xC000
+    node.wait(lambda: "refused" in node.story(str(one.SOPInstanceUID)).verdict)
+
+
+def test_the_same_object_again_and_another_under_its_uid(node):
+    (one,) = a_series(1)
+    assert send(node, [one]) == [0]
+    assert send(node, [one]) == [0]
+    one.PatientComments = "another"
+    assert send(node, [one]) == [0x0111]
+
+
+def test_both_processes_receive(node):
+    pids = node.receiving_pids(2)
+    idle = [sockets_of(pid) for pid in pids]
+    with socket.create_connection(node.address), socket.create_connection(node.address):
+        node.wait(lambda: all(sockets_of(p) > n for p, n in zip(pids, idle, strict=True)))
+
+
+def test_a_process_that_is_killed_loses_nothing_that_was_acknowledged(node, pacs, tmp_path):
+    """Its associations end with it; what their peers were not told is sent again."""
+    objects = a_series(6)
+    assert send(node, objects[:3]) == [0] * 3
+    pids = node.receiving_pids(2)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    items = [
+        StoreItem(
+            sop_class_uid=one.SOPClassUID,
+            sop_instance_uid=one.SOPInstanceUID,
+            transfer_syntax_uid=one.file_meta.TransferSyntaxUID,
+            path=path,
+        )
+        for one, path in zip(objects[3:], write_files(tmp_path, objects[3:]), strict=True)
+    ]
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(store, peer=peer(node), calling_ae="TESTPACS", items=items)
+        assert not wait([sending], 0.5).done, "nobody answers"
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        outcomes = sending.result(60)  # of an association that was broken, and of another one
+    assert all(outcome.succeeded for outcome in outcomes)
+    node.wait(lambda: len(pacs.made_from(uid_of(objects))) >= 1)
+    assert set(node.receiving_pids(2)).isdisjoint(pids), "they were started again"
+    assert not temporaries(node)
+
+
+def test_without_any_the_node_receives_itself(node):
+    for pid in node.receiving_pids(2):
+        os.kill(pid, signal.SIGKILL)
+    assert all(echo(peer=peer(node), calling_ae="TESTPACS").succeeded for _ in range(3))
+
+
+def test_an_association_that_is_idle_when_the_node_stops_is_aborted(node):
+    entity = AE(ae_title="TESTPACS")
+    entity.add_requested_context("1.2.840.10008.1.1")
+    held = entity.associate(*node.address, ae_title="DICOMNODE")
+    assert held.is_established
+    stopping = threading.Thread(target=node.stop)
+    stopping.start()
+    held.join(30)
+    assert held.is_aborted
+    stopping.join(60)
+    assert not stopping.is_alive()
