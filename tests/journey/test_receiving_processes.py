@@ -14,18 +14,31 @@ from pynetdicom import AE
 
 from dicom_node.dimse.scu import StoreItem, echo, store
 from dicom_node.domain.records import Peer
+from dicom_node.node import serve
 from dicom_node.testing.pacs import send_series
 from dicom_node.testing.series import Header, a_series, write_files
 
 TWO = "processes = 2"
 
 
+@pytest.fixture(scope="module")
+def shared(start_shared, build, shared_pacs):
+    """For tests that leave its processes alone."""
+    return ready(start_shared(peers=peers(build, shared_pacs), receive=TWO))
+
+
 @pytest.fixture
 def node(start_node, build, pacs):
-    peers = build.peer_table("pacs", "TESTPACS", pacs.port)
-    started = start_node(peers=peers, receive=TWO)
-    started.receiving_pids(2)
-    return started
+    return ready(start_node(peers=peers(build, pacs), receive=TWO))
+
+
+def peers(build, pacs) -> str:
+    return build.peer_table("pacs", "TESTPACS", pacs.port)
+
+
+def ready(node):
+    node.receiving_pids(2)
+    return node
 
 
 def peer(node) -> Peer:
@@ -54,43 +67,43 @@ def sockets_of(pid: int) -> int:
     return found
 
 
-def test_series_of_several_associations_each_get_their_result(node, pacs):
+def test_series_of_several_associations_each_get_their_result(shared, shared_pacs):
     many = [a_series(6, header=Header(seed=n, series=str(n))) for n in range(6)]
     statuses: list[int] = []
     threads = [
-        threading.Thread(target=lambda one=one: statuses.extend(send(node, one))) for one in many
+        threading.Thread(target=lambda one=one: statuses.extend(send(shared, one))) for one in many
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert statuses == [0] * 36
-    node.wait(lambda: len(pacs.instances()) == 6)
-    assert all("pacs has it" in node.why(uid_of(one)) for one in many)
-    assert not temporaries(node)
+    shared.wait(lambda: len(shared_pacs.instances()) == 6)
+    assert all("pacs has it" in shared.why(uid_of(one)) for one in many)
+    assert not temporaries(shared)
 
 
-def test_what_is_refused_is_known_to_the_node_itself(node, build):
+def test_what_is_refused_is_known_to_the_node_itself(shared):
     (one,) = a_series(1)
     one.Rows = 4096  # than there are pixels for
-    (status,) = send(node, [one])
+    (status,) = send(shared, [one])
     assert status == 0xC000
-    node.wait(lambda: "refused" in node.story(str(one.SOPInstanceUID)).verdict)
+    shared.wait(lambda: "refused" in shared.story(str(one.SOPInstanceUID)).verdict)
 
 
-def test_the_same_object_again_and_another_under_its_uid(node):
+def test_the_same_object_again_and_another_under_its_uid(shared):
     (one,) = a_series(1)
-    assert send(node, [one]) == [0]
-    assert send(node, [one]) == [0]
+    assert send(shared, [one]) == [0]
+    assert send(shared, [one]) == [0]
     one.PatientComments = "another"
-    assert send(node, [one]) == [0x0111]
+    assert send(shared, [one]) == [0x0111]
 
 
-def test_both_processes_receive(node):
-    pids = node.receiving_pids(2)
+def test_both_processes_receive(shared):
+    pids = shared.receiving_pids(2)
     idle = [sockets_of(pid) for pid in pids]
-    with socket.create_connection(node.address), socket.create_connection(node.address):
-        node.wait(lambda: all(sockets_of(p) > n for p, n in zip(pids, idle, strict=True)))
+    with socket.create_connection(shared.address), socket.create_connection(shared.address):
+        shared.wait(lambda: all(sockets_of(p) > n for p, n in zip(pids, idle, strict=True)))
 
 
 def test_a_process_that_is_killed_loses_nothing_that_was_acknowledged(node, pacs, tmp_path):
@@ -127,7 +140,8 @@ def test_without_any_the_node_receives_itself(node):
     assert all(echo(peer=peer(node), calling_ae="TESTPACS").succeeded for _ in range(3))
 
 
-def test_an_association_that_is_idle_when_the_node_stops_is_aborted(node):
+def test_an_association_that_is_idle_when_the_node_stops_is_aborted(node, monkeypatch):
+    monkeypatch.setattr(serve, "_GRACE_S", 0.1)
     entity = AE(ae_title="TESTPACS")
     entity.add_requested_context("1.2.840.10008.1.1")
     held = entity.associate(*node.address, ae_title="DICOMNODE")
