@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -57,13 +58,22 @@ def temporaries(node) -> list[Path]:
     return list((node.folder / "var" / "spool" / "incoming").iterdir())
 
 
-def sockets_of(pid: int) -> int:
-    found = 0
+def holds(pid: int, connection: socket.socket) -> bool:
+    """Whether that process has the other end of a connection."""
+    ours, theirs = connection.getsockname()[1], connection.getpeername()[1]
+    for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]:
+        words = line.split()
+        local, remote = (int(words[n].split(":")[1], 16) for n in (1, 2))
+        if (local, remote) == (theirs, ours):
+            return f"socket:[{words[9]}]" in open_files(pid)
+    return False
+
+
+def open_files(pid: int) -> set[str]:
+    found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found += entry.readlink().name.startswith("socket:")
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            found.add(str(entry.readlink()))
     return found
 
 
@@ -100,10 +110,16 @@ def test_the_same_object_again_and_another_under_its_uid(shared):
 
 
 def test_both_processes_receive(shared):
-    pids = shared.receiving_pids(2)
-    idle = [sockets_of(pid) for pid in pids]
-    with socket.create_connection(shared.address), socket.create_connection(shared.address):
-        shared.wait(lambda: all(sockets_of(p) > n for p, n in zip(pids, idle, strict=True)))
+    one, other = shared.receiving_pids(2)
+
+    def apart() -> bool:
+        found = [holds(one, first), holds(other, second), holds(one, second), holds(other, first)]
+        return found in ([True, True, False, False], [False, False, True, True])
+
+    with socket.create_connection(shared.address) as first:
+        shared.wait(lambda: holds(one, first) or holds(other, first))
+        with socket.create_connection(shared.address) as second:
+            shared.wait(apart)
 
 
 def test_a_process_that_is_killed_loses_nothing_that_was_acknowledged(node, pacs, tmp_path):
