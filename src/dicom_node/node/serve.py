@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -98,34 +98,19 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         )
         onward = outgoing(shared, instead(journal.catalog, clock))
         handed_over = str(hand_over(config))
-        arguments = ",".join(devices), repr(clock.offset), handed_over
         receiver = _receiver(shared, onward)
-        crew = _crew(config, receiver, handed_over, log_to)
-        if crew is not None:
-            undo.callback(crew.end)
-            crew.start(clock.now())
+        crew = _crew(shared, receiver, handed_over, log_to)
+        undo.callback(crew.end)
         server = _listen(shared, receiver, onward, crew)
         close = undo.pop_all().close
     threads, finish = _stages(shared, manifests, receiver, onward, stop)
-    supervisor = Supervisor(
-        command=("-m", "dicom_node.node.performer"),
-        arguments=arguments,
-        count=len(devices),
-        data_dir=config.data_dir,
-        step_limit_s=config.engine.step_limit_s,
-        max_attempts=config.engine.max_attempts,
-        journal=journal,
-        clock=clock,
-        log_to=log_to,
-    )
-    watched = watching(clock, supervisor.run_due)
-    threads.append(_thread(bells.SUPERVISE, watched, bell, clock, stop))
-    for name, run_due in audit.stages:
-        threads.append(_thread(name, run_due, bell, clock, stop))
-    if crew is not None:
-        threads.append(_thread(bells.RECEIVERS, crew.run_due, bell, clock, stop))
+    supervisor = _supervisor(shared, clock.offset, devices, handed_over, log_to)
+    more = [(bells.SUPERVISE, watching(clock, supervisor.run_due)), *audit.stages]
+    if crew.count:
+        more.append((bells.RECEIVERS, crew.run_due))
     if not reconciler.finished:
-        threads.append(_thread(bells.RECONCILE, reconciler.run_due, bell, clock, stop))
+        more.append((bells.RECONCILE, reconciler.run_due))
+    threads += [_thread(name, run_due, bell, clock, stop) for name, run_due in more]
     for thread in threads:
         thread.start()
 
@@ -216,23 +201,43 @@ def _receiver(shared: Shared, onward: Outgoing) -> StorageReceiver:
     )
 
 
-def _crew(
-    config: Config, receiver: StorageReceiver, handed_over: str, log_to: IO[str] | None
-) -> Crew | None:
-    """The processes that receive, unless it is this one alone."""
-    if config.receive.processes == 1:
-        return None
-    return Crew(
-        count=config.receive.processes,
-        command=("-m", "dicom_node.node.receiving", handed_over),
-        receiver=receiver,
+def _supervisor(
+    shared: Shared,
+    clock_offset: float,
+    devices: Sequence[str],
+    handed_over: str,
+    log_to: IO[str] | None,
+) -> Supervisor:
+    config = shared.config
+    return Supervisor(
+        command=("-m", "dicom_node.node.performer"),
+        arguments=(",".join(devices), repr(clock_offset), handed_over),
+        count=len(devices),
+        data_dir=config.data_dir,
+        step_limit_s=config.engine.step_limit_s,
+        max_attempts=config.engine.max_attempts,
+        journal=shared.journal,
+        clock=shared.clock,
         log_to=log_to,
     )
 
 
-def _listen(
-    shared: Shared, receiver: StorageReceiver, onward: Outgoing, crew: Crew | None
-) -> Server:
+def _crew(
+    shared: Shared, receiver: StorageReceiver, handed_over: str, log_to: IO[str] | None
+) -> Crew:
+    """The processes that receive beside this one, started; none, if it does so alone."""
+    processes = shared.config.receive.processes
+    crew = Crew(
+        count=processes if processes > 1 else 0,
+        command=("-m", "dicom_node.node.receiving", handed_over),
+        receiver=receiver,
+        log_to=log_to,
+    )
+    crew.start(shared.clock.now())
+    return crew
+
+
+def _listen(shared: Shared, receiver: StorageReceiver, onward: Outgoing, crew: Crew) -> Server:
     config = shared.config
     return serve_storage(
         ae_title=config.node.ae_title,
@@ -242,7 +247,7 @@ def _listen(
         committer=onward.commitments,
         limits=limits(config),
         extra=extra(config),
-        elsewhere=crew,
+        elsewhere=crew if crew.count else None,
     )
 
 
