@@ -19,6 +19,7 @@ from dicom_node.dimse import conformance, pdu, status
 from dicom_node.dimse.contexts import EXPLICIT_LITTLE, VERIFICATION
 from dicom_node.dimse.contract import CommitmentReport, CommitmentRequest, Reference, Rejection
 from dicom_node.dimse.query import find, get, move
+from dicom_node.dimse.scp import Extra
 from dicom_node.dimse.scu import StoreItem, Timeouts, ask_commitment, echo, report_commitment, store
 from dicom_node.dimse.status import Abort
 from dicom_node.domain.records import Peer
@@ -117,12 +118,11 @@ def test_a_class_is_called_what_dicom_calls_it(uid: str, name: str):
 
 
 def test_what_the_acceptor_takes_is_what_is_listed(storage_scp):
-    extra = {"extra_classes": ["1.2.3.4"], "extra_syntaxes": ["1.2.3.5"]}
-
     class Committer:
         asked = reported = None
 
-    server = storage_scp(committer=Committer(), **extra)
+    extra = Extra(classes=["1.2.3.4"], syntaxes=["1.2.3.5"])
+    server = storage_scp(committer=Committer(), extra=extra)
 
     listed = conformance.accepted(["1.2.3.4"], ["1.2.3.5"])
     table = server.listener.house.contexts
