@@ -171,7 +171,7 @@ def whole_receiver(folder: Path, spool: object) -> object:
     admission = Admission(
         ae_title="RECEIVER", peers=(), accept_unknown=True, min_free_bytes=0, quiet_s=60
     )
-    journal = Journal(Catalog(folder / "catalog.sqlite"), Bell(folder))
+    journal = Journal(Catalog(folder / "catalog.sqlite"), Bell(folder), performers=1)
     return StorageReceiver(admission=admission, spool=spool, journal=journal, clock=SystemClock())
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from faults.destinations import WatchfulPacs
 from faults.harness import Life
+from faults.loop_disk import LoopDisk, Refused, lacking
 from faults.tally import Tally
 
 
@@ -47,3 +48,17 @@ def new_life(tmp_path: Path, tally: Tally) -> Iterator[Callable[..., Life]]:
     yield begin
     for life in lives:
         life.end()
+
+
+@pytest.fixture
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LoopDisk]:
+    """An ext4, or of the kind that the test is parametrized with."""
+    why = lacking()
+    if why:
+        pytest.skip(f"no power cuts: {why}")
+    try:
+        made = LoopDisk(tmp_path / "disk", getattr(request, "param", "ext4"))
+    except Refused as error:
+        pytest.skip(f"no power cuts here: {error}")
+    yield made
+    made.close()

@@ -29,6 +29,7 @@ BOUNDARIES: list[tuple[str, str, str]] = [
     ("serve", "file synced", "before"),
     ("serve", "file renamed", "before"),
     ("serve", "folder synced", "before"),
+    ("serve", "name synced", "before"),
     ("serve", "catalog committed", "before"),
     ("serve", "event folded", "after"),
     ("serve", "C-STORE answered", "before"),
@@ -43,6 +44,9 @@ BOUNDARIES: list[tuple[str, str, str]] = [
     ("serve", "delivery recorded", "before"),
     ("serve", "catalog and spool compared", "before"),
 ]
+
+NAMES_FOLLOW = {"file synced": False, "folder synced": False, "name synced": True}
+"""Which way the spool must go to pass there; the others are on both."""
 
 
 def plans(luck: random.Random) -> Iterator[Plan | None]:
@@ -63,7 +67,8 @@ def plans(luck: random.Random) -> Iterator[Plan | None]:
 
 def planned(process: str, point: str, when: str, luck: random.Random) -> Plan:
     nth = luck.randint(1, POINTS[point][1][process])
-    return {"process": process, "point": point, "when": when, "nth": nth}
+    follow = NAMES_FOLLOW.get(point, luck.random() < 0.5)
+    return {"process": process, "point": point, "when": when, "nth": nth, "names_follow": follow}
 
 
 def live_through(life: Life, some: list[Plan | None]) -> None:

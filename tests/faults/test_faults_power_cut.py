@@ -9,113 +9,17 @@ started on it. What was acknowledged before the cut began must be there; results
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from faults.harness import Life, wait_until
+from faults.loop_disk import KINDS, LoopDisk
 from faults.sender import SLICES
 from faults.tally import seeds
 
-FICLONE = 0x40049409  # ioctl_ficlone(2)
-OUTER_MIB = 640  # XFS does not go below 300
-INNER_MIB = 200
 CUTS = 10
-
-
-class Refused(Exception):
-    """This machine does not let us."""
-
-
-def run(*command: object) -> None:
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=60, check=False
-    )
-    if done.returncode:
-        raise Refused(f"{command[0]}: {done.stderr.strip() or done.returncode}")
-
-
-class LoopDisk:
-    """A disk in a file, mounted at `top`, whose power can be cut. Raises Refused."""
-
-    def __init__(self, folder: Path) -> None:
-        self.top = folder / "inner"
-        self._outer = folder / "outer"
-        self._cuts = 0
-        for path in (folder, self.top, self._outer):
-            path.mkdir()
-        image = folder / "outer.img"
-        self._sized(image, OUTER_MIB)
-        run("mkfs.xfs", "-q", "-m", "reflink=1", image)
-        run("mount", "-o", "loop", image, self._outer)
-        try:
-            self._sized(self._image, INNER_MIB)
-            run("mkfs.ext4", "-q", "-F", self._image)
-            self._mount()
-        except Refused:
-            self.close()
-            raise
-
-    @property
-    def _image(self) -> Path:
-        return self._outer / f"{self._cuts}.img"
-
-    def _sized(self, path: Path, mib: int) -> None:
-        with path.open("wb") as file:
-            file.truncate(mib * 1024 * 1024)
-
-    def _mount(self) -> None:
-        # nothing is committed for its age while a test runs: what is durable is so by a sync
-        run("mount", "-o", "loop,commit=300", self._image, self.top)
-
-    def cut(self) -> None:
-        """Keep the disk as it is at this instant; what is written from now on is lost."""
-        before = self._image
-        self._cuts += 1
-        with before.open("rb") as source, self._image.open("wb") as clone:
-            fcntl.ioctl(clone, FICLONE, source.fileno())
-
-    def come_back(self) -> None:
-        """Mount what was kept by the last cut. Nobody may use the disk."""
-        wait_until(self._unmounted, "the disk is free")
-        self._mount()
-
-    def _unmounted(self) -> bool:
-        """A process that is dying has lost its memory before it closes its files."""
-        with contextlib.suppress(Refused):
-            run("umount", self.top)
-        return not os.path.ismount(self.top)
-
-    def close(self) -> None:
-        """Nothing stays mounted, and no loop device attached, whatever happened."""
-        for path in (self.top, self._outer):
-            with contextlib.suppress(Refused):
-                if os.path.ismount(path):
-                    run("umount", path)
-            if os.path.ismount(path):  # somebody still lives in it: it goes with them
-                run("umount", "--lazy", path)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[LoopDisk]:
-    if os.geteuid():
-        pytest.skip("no power cuts: loop mounts need root")
-    missing = [name for name in ("mkfs.xfs", "mkfs.ext4") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"no power cuts: {' and '.join(missing)} missing")
-    try:
-        made = LoopDisk(tmp_path / "disk")
-    except Refused as error:
-        pytest.skip(f"no power cuts here: {error}")
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -180,6 +84,7 @@ def test_after_a_power_cut_everything_acknowledged_is_there_and_results_come_onc
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("disk", KINDS, indirect=True)
 @pytest.mark.parametrize("seed", seeds("cuts", 2))
 def test_after_many_power_cuts_everything_acknowledged_is_there_and_results_come_once(
     powered: Callable[..., Life], disk: LoopDisk, seed: str

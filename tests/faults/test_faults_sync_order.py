@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +94,8 @@ def synced(calls: list[Call], target: str, after: int, before: int) -> bool:
     )
 
 
-def check_durable(calls: list[Call], file: Path, uid: str, wal: Path, answered: int) -> None:
-    """File, folder and catalog, each synced after its last change, in this order, before a line."""
+def check_file(calls: list[Call], file: Path, answered: int, *, names_follow: bool) -> int:
+    """The line at which a file's bytes and its name were durable, before another."""
     renamed = last(
         calls, lambda c: c.name.startswith("rename") and f'"{file}"' in c.text, before=answered
     )
@@ -103,23 +103,28 @@ def check_durable(calls: list[Call], file: Path, uid: str, wal: Path, answered: 
     temporary = re.findall(r'"([^"]*)"', renamed.text)[0]
     written = last(calls, lambda c: c.name in _WRITES and c.target == temporary, renamed.began)
     assert written is not None
-    assert synced(calls, temporary, after=written.ended, before=renamed.began), "the file"
     late = [c for c in calls if c.name in _WRITES and c.target == str(file)]
     assert not late, "written to after it got its name"
-    folder_synced = min(
-        (
-            c.ended
-            for c in calls
-            if c.name in _SYNCS and c.target == str(file.parent) and c.began > renamed.ended
-        ),
-        default=answered,
-    )
-    assert folder_synced < answered, "the folder"
+    if names_follow:  # fdatasync would do for the bytes, and not for the name
+        syncs = [c for c in calls if c.name == "fsync" and c.target == str(file)]
+    else:
+        assert synced(calls, temporary, after=written.ended, before=renamed.began), "the file"
+        syncs = [c for c in calls if c.name in _SYNCS and c.target == str(file.parent)]
+    durable = min((c.ended for c in syncs if c.began > renamed.ended), default=answered)
+    assert durable < answered, "the file and its name" if names_follow else "the folder"
+    return durable
+
+
+def check_durable(
+    calls: list[Call], file: Path, uid: str, wal: Path, answered: int, *, names_follow: bool
+) -> None:
+    """File, name and catalog, each synced after its last change, in this order, before a line."""
+    durable = check_file(calls, file, answered, names_follow=names_follow)
     facts = [
         c
         for c in calls
         if c.name == "pwrite64" and c.target == str(wal) and uid in c.text
-        and folder_synced < c.began and c.ended < answered
+        and durable < c.began and c.ended < answered
     ]  # fmt: skip
     assert facts, "the fact was not written after the bytes were durable"
     # the thread that holds the catalog writes the pages of a transaction, and syncs them together
@@ -141,9 +146,11 @@ def is_answer(call: Call, uid: str) -> bool:
     )
 
 
-def traced(life: Life, strace: str, trace: Path, without: str = "") -> None:
+def traced(
+    life: Life, strace: str, trace: Path, *, names_follow: bool, without: Sequence[str] = ()
+) -> None:
     life.start(
-        {"without": [without]} if without else None,
+        {"names_follow": names_follow, "without": list(without)},
         wrapper=(strace, "-f", "-y", "-s", SHOWN_BYTES, "-e", f"trace={TRACED}", "-o", trace),
     )
     life.ready()
@@ -168,12 +175,19 @@ def stored_by_dcmtk(life: Life, folder: Path) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "names_follow",
+    [
+        pytest.param(True, id="by name"),
+        pytest.param(False, id="by folder", marks=pytest.mark.faults),
+    ],
+)
 def test_what_an_answer_promises_is_on_the_disk_before_the_answer_goes_out(
-    new_life: Callable[..., Life], pacs, strace: str, tmp_path: Path
+    new_life: Callable[..., Life], pacs, strace: str, tmp_path: Path, names_follow: bool
 ):
     life = new_life(pacs, seed="strace")
     trace = tmp_path / "trace"
-    traced(life, strace, trace)
+    traced(life, strace, trace, names_follow=names_follow)
     life.sending(life.add_series()).join(60)
     if STORESCU.exists():
         stored_by_dcmtk(life, tmp_path / "files")
@@ -183,37 +197,50 @@ def test_what_an_answer_promises_is_on_the_disk_before_the_answer_goes_out(
         "the deliveries are recorded",
     )
     life.stop()
-    check_instances(life, calls_of(trace))
-    check_results(life, calls_of(trace))
+    check_instances(life, calls_of(trace), names_follow=names_follow)
+    check_results(life, calls_of(trace), names_follow=names_follow)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("room", "found"), [("spool", "the file"), ("catalog", "the catalog")])
+@pytest.mark.parametrize(
+    ("room", "names_follow", "found"),
+    [
+        ("spool", False, "the file"),
+        ("spool", True, "the file and its name"),
+        ("catalog", False, "the catalog"),
+    ],
+)
 def test_a_node_that_answers_without_a_sync_is_found_out(
-    new_life: Callable[..., Life], pacs, strace: str, tmp_path: Path, room: str, found: str
+    new_life: Callable[..., Life],
+    pacs,
+    strace: str,
+    tmp_path: Path,
+    room: str,
+    names_follow: bool,
+    found: str,
 ):
     life = new_life(pacs, seed="strace")
-    traced(life, strace, tmp_path / "trace", without=room)
+    traced(life, strace, tmp_path / "trace", names_follow=names_follow, without=[room])
     life.sending(life.add_series()).join(60)
     life.stop()
     with pytest.raises(AssertionError, match=f"^{found}\n"):
-        check_instances(life, calls_of(tmp_path / "trace"))
+        check_instances(life, calls_of(tmp_path / "trace"), names_follow=names_follow)
 
 
-def check_instances(life: Life, calls: list[Call]) -> None:
+def check_instances(life: Life, calls: list[Call], *, names_follow: bool) -> None:
     wal, spool = life.data_dir / "catalog.db-wal", life.data_dir / "spool"
     instances = life.catalog("SELECT sop_instance_uid, path FROM instance")
     assert len(instances) == SLICES * len(life.sent)
     for uid, path in instances:
         answers = [c.began for c in calls if is_answer(c, uid)]
         assert len(answers) == 1, f"{len(answers)} answers about {uid}"
-        check_durable(calls, spool / path, uid, wal, answers[0])
+        check_durable(calls, spool / path, uid, wal, answers[0], names_follow=names_follow)
 
 
-def check_results(life: Life, calls: list[Call]) -> None:
+def check_results(life: Life, calls: list[Call], *, names_follow: bool) -> None:
     wal, spool = life.data_dir / "catalog.db-wal", life.data_dir / "spool"
     results = life.catalog("SELECT sop_instance_uid, path FROM result")
     assert len(results) == len(life.sent)
     for uid, path in results:
         first_sent = min(c.began for c in calls if c.name == "sendto" and uid in c.text)
-        check_durable(calls, spool / path, uid, wal, first_sent)
+        check_durable(calls, spool / path, uid, wal, first_sent, names_follow=names_follow)

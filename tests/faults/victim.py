@@ -4,9 +4,10 @@ PLAN is a JSON file: point (see POINTS and ONWARD), when ("before" or "after" it
 that kills, from 1), process ("serve", "performer", or the command that is run in place of serve);
 `only` confines a kill to series of that description, and then it comes every time; with `outcome`
 only passes count that give that. `checkpoint_pages` is how far the log of the catalog grows, in
-place of 4000. Or `without`: "spool" or "catalog", whose syncs are then left out: a node as it must
-not be, to see that a test would notice. Just before the kill the file PLAN.fired is made: it says
-that the plan was carried out, and keeps the next process of the same run alive.
+place of 4000. `names_follow` is what the spool takes the file system for (see
+Disk.names_follow_files). Or `without`: "spool" or "catalog", whose syncs are then left out: a node
+as it must not be, to see that a test would notice. Just before the kill the file PLAN.fired is
+made: it says that the plan was carried out, and keeps the next process of the same run alive.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ POINTS: dict[str, tuple[str, dict[str, int]]] = {
     # name: (module:attribute, {process: how often one series of eight passes it})
     "temporary opened": ("dicom_node.spool.disk:Disk.open", {"serve": 8, "performer": 1}),
     "bytes written": ("dicom_node.spool.disk:Disk.write", {"serve": 16, "performer": 1}),
+    # by folder: the file, then the folder; by name: the file that has its name
     "file synced": ("dicom_node.spool.disk:Disk.sync", {"serve": 8, "performer": 1}),
     "file renamed": ("dicom_node.spool.disk:Disk.rename", {"serve": 8, "performer": 1}),
     "folder synced": ("dicom_node.spool.disk:Disk.sync_folder", {"serve": 11, "performer": 4}),
+    "name synced": ("dicom_node.spool.disk:Disk.sync_named", {"serve": 8, "performer": 1}),
     "event folded": ("dicom_node.catalog.store:fold", {"serve": 16, "performer": 4}),
     "catalog committed": ("dicom_node.catalog.store:Catalog.commit", {"serve": 13, "performer": 1}),
     "C-STORE answered": ("dicom_node.dimse.serving:Serving._respond", {"serve": 8}),
@@ -80,6 +83,9 @@ def main(plan_file: str, *arguments: str) -> None:
     process = arguments[0]
     for room in plan.get("without", ()):
         _leave_out_the_syncs_of(room)
+    if "names_follow" in plan:
+        disk = importlib.import_module("dicom_node.spool.disk").Disk
+        disk.names_follow_files = lambda *_: bool(plan["names_follow"])
     if "checkpoint_pages" in plan:
         _every_connection(f"PRAGMA wal_autocheckpoint = {int(plan['checkpoint_pages'])}")
     if process == plan.get("process") and (plan.get("only") or not fired(plan_file)):
@@ -99,7 +105,7 @@ def main(plan_file: str, *arguments: str) -> None:
 def _leave_out_the_syncs_of(room: str) -> None:
     if room == "spool":
         disk = importlib.import_module("dicom_node.spool.disk").Disk
-        disk.sync = disk.sync_folder = lambda *_: None
+        disk.sync = disk.sync_named = disk.sync_folder = lambda *_: None
         return
     _every_connection("PRAGMA synchronous = OFF")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage
 
+from dicom_node.domain.errors import NotDicom
 from dicom_node.iod.checks import check_stored
 from dicom_node.iod.elements import Malformed, locate
 from dicom_node.iod.header import read_attributes
@@ -159,6 +161,28 @@ def damaged(draw: st.DrawFn) -> tuple[bytes, str]:
         last = draw(st.integers(first, min(first + 200, len(changed))))
         changed[last:last] = changed[first:last]
     return bytes(changed), draw(st.sampled_from((syntax, syntax, syntax, EXPLICIT)))
+
+
+@st.composite
+def parts(draw: st.DrawFn) -> tuple[bytes, str, int]:
+    """A file, perhaps with more pixels than fit to the head, and how much of it is at hand."""
+    content, syntax = draw(st.one_of(files(), damaged()))
+    content += draw(st.sampled_from((b"", bytes(3), bytes(2000), b"\x00\x01")))
+    return content, syntax, draw(st.integers(132, len(content)))
+
+
+@given(parts())
+def test_a_beginning_says_what_the_whole_says_or_nothing(part: tuple[bytes, str, int]) -> None:
+    content, _, at_hand = part
+    try:
+        whole = locate(content, None)
+        beginning = replace(whole, data=content[:at_hand])
+        found = scan(beginning, range(1 << 32), bounds=Bounds(), size=len(content))
+    except NotDicom:
+        return
+    told = scan(whole, range(1 << 32), bounds=Bounds())
+    assert replace(found, located=whole) == told
+    assert all(e.stop <= at_hand for tag, e in found.found.items() if tag != 0x7FE00010)
 
 
 @given(file=damaged())

@@ -17,6 +17,7 @@ _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(e.Event)}
 
 
 _hints = functools.cache(get_type_hints)  # evaluates source text: slow
+_fields = functools.cache(dataclasses.fields)
 
 
 def kind_of(event: e.Event) -> str:
@@ -26,7 +27,7 @@ def kind_of(event: e.Event) -> str:
 
 def to_json(event: e.Event) -> str:
     """The event's fields, compact; tuples become lists."""
-    return json.dumps(_plain(event), ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(event)
 
 
 def from_json(kind: str, body: str) -> e.Event:
@@ -34,12 +35,15 @@ def from_json(kind: str, body: str) -> e.Event:
     return typing.cast(e.Event, _rebuild(_KINDS[kind], json.loads(body)))
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+def _plain(value: Any) -> dict[str, Any]:
+    """What JSON has no form for: a value of the domain, or a mapping that is no dict."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+        return dict(value)
+    kind: Any = type(value)
+    return {field.name: getattr(value, field.name) for field in _fields(kind)}
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def _rebuild(hint: Any, value: Any) -> Any:

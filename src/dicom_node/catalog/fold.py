@@ -113,33 +113,54 @@ def _association_ended(db: sqlite3.Connection, event: e.AssociationEnded, number
 
 def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: int) -> str:
     i = event.instance
-    known = db.execute(
-        "SELECT sha256, series_uid, path FROM instance WHERE sop_instance_uid = ?",
-        (i.sop_instance_uid,),
-    ).fetchone()
-    if known is not None:
-        if known["sha256"] != i.sha256:
-            return _kept_apart(db, i, known["series_uid"])
-        _contribute(db, known["series_uid"], i.association)
-        return REPEATED if known["path"] else PURGED
-    db.execute(
-        "INSERT INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    added = db.execute(
+        "INSERT INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (sop_instance_uid) DO NOTHING",
         (
             i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.study_uid, i.series_uid,
             i.path, i.size, i.sha256, i.association, i.received_at, number,
         ),
-    )  # fmt: skip
+    ).rowcount  # fmt: skip
+    if not added:
+        return _known_already(db, i)
     _contribute(db, i.series_uid, i.association)
-    db.execute(  # what runs on fewer instances than there are now is of no use
-        "UPDATE step SET state = ?, lease_until = NULL, reason = ? WHERE series_uid = ? "
-        "AND state IN (?, ?)",
-        (
-            StepState.CANCELED, fold_steps.SUPERSEDED, i.series_uid, StepState.SCHEDULED,
-            StepState.IN_PROGRESS,
-        ),
-    )  # fmt: skip
+    _count(db, event)
+    return NEW
+
+
+def _known_already(db: sqlite3.Connection, i: Instance) -> str:
+    known = db.execute(
+        "SELECT sha256, series_uid, path FROM instance WHERE sop_instance_uid = ?",
+        (i.sop_instance_uid,),
+    ).fetchone()
+    if known["sha256"] != i.sha256:
+        return _kept_apart(db, i, known["series_uid"])
+    _contribute(db, known["series_uid"], i.association)
+    return REPEATED if known["path"] else PURGED
+
+
+def _count(db: sqlite3.Connection, event: e.InstanceArrived) -> None:
+    """The Series has one instance more."""
+    i = event.instance
     text = i.attributes.get
     patient_id, accession_number = _numbers(i)
+    said = (i.study_uid, patient_id, accession_number)
+    before = db.execute(
+        "SELECT study_uid, patient_id, accession_number, EXISTS (SELECT 1 FROM step "
+        "WHERE step.series_uid = series.series_uid AND step.state IN (?2, ?3)) "
+        "FROM series WHERE series_uid = ?1",
+        (i.series_uid, StepState.SCHEDULED, StepState.IN_PROGRESS),
+    ).fetchone()
+    *known, has_steps = before or (*said, True)
+    if has_steps:  # what runs on fewer instances than there are now is of no use
+        db.execute(
+            "UPDATE step SET state = ?, lease_until = NULL, reason = ? WHERE series_uid = ? "
+            "AND state IN (?, ?)",
+            (
+                StepState.CANCELED, fold_steps.SUPERSEDED, i.series_uid, StepState.SCHEDULED,
+                StepState.IN_PROGRESS,
+            ),
+        )  # fmt: skip
     db.execute(
         "INSERT INTO series (series_uid, study_uid, state, revision, instances, first_at, last_at, "
         "due_at, reason, patient_id, accession_number, modality, description) "
@@ -164,18 +185,9 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
             "description": str(text("SeriesDescription", "")),
         },
     )
-    _identified(db, i)
-    return NEW
-
-
-def _identified(db: sqlite3.Connection, i: Instance) -> None:
-    """Remember what leads to the Series, and does not stand in its row: that has the first's."""
-    known = db.execute(
-        "SELECT study_uid, patient_id, accession_number FROM series WHERE series_uid = ?",
-        (i.series_uid,),
-    ).fetchone()
-    for text in {i.study_uid, *_numbers(i)} - {"", *known}:
-        db.execute("INSERT OR IGNORE INTO identifier VALUES (?, ?)", (text, i.series_uid))
+    # what leads to the Series, and does not stand in its row: that has the first instance's
+    for one in {*said} - {"", *known}:
+        db.execute("INSERT OR IGNORE INTO identifier VALUES (?, ?)", (one, i.series_uid))
 
 
 def _numbers(i: Instance) -> tuple[str, str]:

@@ -99,9 +99,10 @@ class Catalog:
             self._damage.check()
             self._db.execute("BEGIN IMMEDIATE")
             for ticket in batch:
-                self._apply(ticket)
+                self._apply(ticket, alone=len(batch) == 1)
             ending = True
-            self._db.execute("COMMIT")
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
             committed = True
         except CatalogDamaged as damage:
             error = damage
@@ -121,17 +122,22 @@ class Catalog:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
 
-    def _apply(self, ticket: _Ticket) -> None:
-        """One ticket in a savepoint of its own: its failure is not its neighbours'."""
-        self._db.execute("SAVEPOINT ticket")
+    def _apply(self, ticket: _Ticket, *, alone: bool) -> None:
+        """One ticket, in a savepoint of its own where there are others: its failure is not theirs.
+
+        Without others the transaction is over if it fails.
+        """
+        if not alone:
+            self._db.execute("SAVEPOINT ticket")
         try:
             ticket.outcomes = [self._append(event) for event in ticket.events]
         except CatalogDamaged:
             raise
         except (sqlite3.IntegrityError, CatalogError) as error:
-            self._db.execute("ROLLBACK TO ticket")
+            self._db.execute("ROLLBACK" if alone else "ROLLBACK TO ticket")
             ticket.error = CatalogError(f"refused by the catalog: {error}")
-        self._db.execute("RELEASE ticket")
+        if not alone:
+            self._db.execute("RELEASE ticket")
 
     def _append(self, event: e.Event) -> str:
         subject, series = self._subject(event)

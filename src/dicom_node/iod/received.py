@@ -83,25 +83,27 @@ def check_received(
     expected_instance: str,
     transfer_syntax: str,
     heavy: AbstractContextManager[object],
+    head: bytes = b"",
+    size: int = 0,
 ) -> Received:
     """Hold a file, with the file meta information that the node wrote, against its command.
 
     Refused is what is cut, what contradicts its transfer syntax or its command, what lacks a UID,
     has an element twice, or has fewer pixels than it says. heavy: entered while more is scanned
-    than takes some milliseconds, so that a few such objects do not keep all others waiting.
+    than takes some milliseconds, so that a few such objects do not keep all others waiting. head:
+    as many of its first bytes as are at hand, of a file of that size: of most images they tell all,
+    and the file is not opened.
     """
     if transfer_syntax == DEFLATED:
         why = problem(CANNOT_UNDERSTAND, "deflated data sets are not accepted")
         return Received(attributes={}, problem=why)
+    beginning = _scanned_head(head, size, transfer_syntax)
+    if beginning is not None:
+        return _judged(beginning, expected_class, expected_instance)
     try:
         with mapped(path) as data:
-            located = Located(
-                data=data,
-                start=_start(data),
-                transfer_syntax=transfer_syntax,
-                coding=coding_of(transfer_syntax),
-            )
-            return _judged(_scanned(located, heavy), expected_class, expected_instance)
+            scanned = _scanned(_located(data, transfer_syntax), heavy)
+            return _judged(scanned, expected_class, expected_instance)
     except TooDeep as error:
         why = problem(CANNOT_UNDERSTAND, str(error))
     except Repeated as error:
@@ -111,6 +113,25 @@ def check_received(
     except NotDicom:
         why = problem(CANNOT_UNDERSTAND, "not a DICOM data set")
     return Received(attributes=_beginning(path, transfer_syntax), problem=why)
+
+
+def _scanned_head(head: bytes, size: int, transfer_syntax: str) -> Scan | None:
+    """A scan that took no more than the head; None if there is none, or anything is the matter:
+    what is wrong is said after a look at the whole."""
+    try:
+        located = _located(head, transfer_syntax)
+        return scan(located, _WANTED, last=LAST, bounds=LIGHT, size=size)
+    except NotDicom:
+        return None
+
+
+def _located(data: Buffer, transfer_syntax: str) -> Located:
+    return Located(
+        data=data,
+        start=_start(data),
+        transfer_syntax=transfer_syntax,
+        coding=coding_of(transfer_syntax),
+    )
 
 
 def _beginning(path: Path, transfer_syntax: str) -> dict[str, object]:

@@ -44,6 +44,10 @@ class TooMany(Malformed):
     """There are more elements or items in it than the bounds allow."""
 
 
+class Beyond(Malformed):
+    """The bytes that are at hand do not tell: the rest has to be looked at."""
+
+
 class Repeated(Malformed):
     """An element is in the data set twice: readers differ in which of the two they believe."""
 
@@ -89,16 +93,23 @@ class Scan:
 
 
 def scan(
-    located: Located, wanted: Collection[int], *, last: int = UNDEFINED, bounds: Bounds
+    located: Located,
+    wanted: Collection[int],
+    *,
+    last: int = UNDEFINED,
+    bounds: Bounds,
+    size: int | None = None,
 ) -> Scan:
     """Walk the whole data set. Raises Malformed, TooDeep, TooMany or Repeated.
 
     Elements may stand in any order, but none twice. An explicit coding must begin with a VR; single
     elements after the first may lack it, if they are no sequences: whether what is in these lacks
-    it, too, is anybody's guess.
+    it, too, is anybody's guess. size: of the file, where `data` is only its beginning: beyond that
+    may be the rest of native Pixel Data alone, else what is raised says only that.
     """
-    walk = _Walk(located, bounds)
-    data, position, end = located.data, located.start, len(located.data)
+    data, position, at_hand = located.data, located.start, len(located.data)
+    end = at_hand if size is None else size
+    walk = _Walk(located, end, bounds)
     coding = located.coding
     _require_coding(data, position, explicit=coding.explicit, big=coding.big)
     found: dict[int, Element] = {}
@@ -121,10 +132,10 @@ def scan(
             header = len(found)
         if vr in _SHORT:
             stop = position = start + length
-            if stop > end:
-                raise Malformed(f"ends inside element {_name(tag)}")
         else:
             stop, position = walk.value(tag, vr, start, length, end, 1, explicit=coding.explicit)
+        if position > at_hand:
+            walk.look_beyond(tag, vr, length, position)
         if tag in wanted:
             found[tag] = Element(tag, vr, start, stop, position, length == UNDEFINED)
     if not seen:
@@ -144,8 +155,10 @@ class _Walk:
     """The counts of one scan, and the ways into values; as deep as bounds.depth, and no deeper."""
 
     __slots__ = (
+        "_at_hand",
         "_bounds",
         "_data",
+        "_end",
         "_explicit",
         "_implicit",
         "_length",
@@ -155,9 +168,9 @@ class _Walk:
         "items",
     )
 
-    def __init__(self, located: Located, bounds: Bounds) -> None:
+    def __init__(self, located: Located, end: int, bounds: Bounds) -> None:
         order = ">" if located.coding.big else "<"
-        self._data = located.data
+        self._data, self._at_hand, self._end = located.data, len(located.data), end
         self._bounds = bounds
         self._explicit = struct.Struct(order + "HH2sH").unpack_from
         self._implicit = struct.Struct(order + "HHI").unpack_from
@@ -180,6 +193,14 @@ class _Walk:
         except struct.error:
             raise Malformed(f"ends inside an element header at byte {position}") from None
         return group << 16 | number, b"", position + 8, length
+
+    def look_beyond(self, tag: int, vr: bytes, length: int, position: int) -> None:
+        """An element ends behind what is at hand: so may native Pixel Data that are the last."""
+        if position > self._end:
+            raise Malformed(f"ends inside element {_name(tag)}")
+        native = tag == PIXEL_DATA and vr in (b"OW", b"OB", b"") and length != UNDEFINED
+        if not native or position < self._end:
+            raise Beyond
 
     def value(
         self, tag: int, vr: bytes, start: int, length: int, end: int, depth: int, *, explicit: bool
@@ -288,7 +309,7 @@ class _Walk:
 
     def _looks_like_items(self, tag: int, start: int, length: int) -> bool:
         """Whether the value of defined length may be a sequence."""
-        if length < 8 or tag == PIXEL_DATA:
+        if length < 8 or tag == PIXEL_DATA or start + 8 > self._at_hand:
             return False
         group, number, _ = self._implicit(self._data, start)
         return bool((group << 16 | number) == ITEM)
@@ -315,7 +336,7 @@ class _Walk:
 
     def _item(self, position: int, end: int) -> tuple[int, int]:
         """Tag and length of the item, or of the delimitation of a sequence, that begins here."""
-        if position + 8 > end:
+        if position + 8 > min(end, self._at_hand):
             raise Malformed(f"ends inside a sequence at byte {position}")
         group, number, length = self._implicit(self._data, position)
         tag = group << 16 | number
@@ -342,6 +363,8 @@ def _require_coding(data: Buffer, start: int, *, explicit: bool, big: bool) -> N
 
 
 def _only_zeros(data: Buffer, position: int, end: int) -> bool:
+    if end > len(data):
+        raise Beyond
     return end - position <= MAX_PADDING_BYTES and not data[position:end].strip(b"\0")
 
 

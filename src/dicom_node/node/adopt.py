@@ -51,15 +51,21 @@ class Found:
         )
 
 
-def look(spool: Spool, relative: str) -> Found | str:
+def look(spool: Spool, relative: str, *, recorded: bool = False) -> Found | str:
     """What a file holds, or why it is no object that the node can have stored.
 
-    The same checks as when it was received. Raises SpoolError where it cannot be read.
+    recorded: a catalog had it, so it was whole and durable then; else it is made durable, and all
+    its bytes are read: it may have got its name, and no more, before the power went. Raises
+    SpoolError where it cannot be read.
     """
     state = spool.look(relative)
     if state is None:
         return "it is gone"
     path = spool.path(relative)
+    if not recorded:
+        spool.settle(relative)
+        if not spool.is_intact(relative):
+            return "its bytes are not those that its name stands for"
     with spool.faults("read an object"):
         try:
             attributes = read_attributes(path)

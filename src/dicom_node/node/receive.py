@@ -322,12 +322,15 @@ class StorageSink:
         """Check, make durable, record, answer."""
         if self._failed is not None:
             return self._refused(self._failed)
+        incoming = self._incoming
         received = check_received(
-            self._incoming.path,
+            incoming.path,
             expected_class=self._request.sop_class_uid,
             expected_instance=self._request.sop_instance_uid,
             transfer_syntax=self._request.transfer_syntax_uid,
             heavy=self._receiver.heavy,
+            head=incoming.head,
+            size=incoming.size,
         )
         problem = received.problem
         if problem is not None:

@@ -1,9 +1,10 @@
 """Catalog and spool compared, after whatever ended the node before.
 
-A file that the catalog does not know was made durable, and then the node died, or the end of its
-catalog was lost: it is entered, for it may have been promised to its sender. Entering it is no harm
-if it was not: the sender sends it again, and it is a repetition. A result that no step has entered
-is removed: its step makes the same one again. What the catalog knows and the spool lacks: see lost.
+A file that the catalog does not know was written, and then the node died, or the end of its catalog
+was lost: if it is whole it is entered, for it may have been promised to its sender. Entering it is
+no harm if it was not: the sender sends it again, and it is a repetition. A result that no step has
+entered is removed: its step makes the same one again. What the catalog knows and the spool lacks:
+see lost.
 """
 
 from __future__ import annotations
@@ -132,6 +133,9 @@ class Reconciler:
             return
         if not self.alone and self.before <= state[1] <= self.spool.stamp():
             return  # stored since
+        if not state[0]:  # it had got no more than its name when the power went
+            self._remove(path)
+            return
         found = look(self.spool, path)
         if isinstance(found, str):
             self._say_unreadable(path, f"it is not known, and left alone: {found}")
@@ -213,7 +217,7 @@ class Reconciler:
         if self.entered:
             _log.warning("%d files of the spool were not in the catalog: entered", self.entered)
         if self.removed:
-            _log.info("%d results of unfinished work were removed from the spool", self.removed)
+            _log.info("%d files of unfinished work were removed from the spool", self.removed)
         if self.unreadable > _LINES_MAX:
             _log.warning("%d files of the spool cannot be read, or are unknown", self.unreadable)
         hold_lacking(self.journal, self.lost, self.clock.now())

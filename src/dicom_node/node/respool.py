@@ -110,7 +110,9 @@ class FromSpool:
     ) -> Iterator[list[e.Event]]:
         batch: list[e.Event] = []
         for number, (_, path) in enumerate(files, 1):
-            found = look(self.spool, path)
+            digest = self.spool.sha256(path)
+            recorded = digest in remains.arrivals or digest in remains.results
+            found = look(self.spool, path, recorded=recorded)
             if isinstance(found, str):
                 self.rested.unreadable.append(path)
             elif found.ours:

@@ -1,4 +1,4 @@
-"""The five calls by which the spool touches the disk, in one object that a test can make fail."""
+"""The calls by which the spool touches the disk, in one object that a test can make fail."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from dicom_node.spool.filesystem import names_follow_files
 
 
 class Disk:
@@ -29,9 +31,17 @@ class Disk:
         """Return when the file's bytes and length are durable."""
         os.fdatasync(descriptor)
 
+    def names_follow_files(self, folder: Path) -> bool:
+        """Whether sync_named does there what else takes sync and sync_folder."""
+        return names_follow_files(folder)
+
     def rename(self, source: Path, target: Path) -> None:
-        """Give the file its name; durable only after sync_folder."""
+        """Give the file its name; durable only after sync_folder, or sync_named."""
         source.rename(target)
+
+    def sync_named(self, descriptor: int) -> None:
+        """Return when the file's bytes, length and name are durable, where names follow files."""
+        os.fsync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
         """Return when the names in the folder are durable."""

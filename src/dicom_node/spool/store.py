@@ -1,5 +1,8 @@
 """Content-addressed files: temporary name, fdatasync, rename, fsync of the folder.
 
+Where the file system makes a name durable with its file, it is: temporary name, rename, fsync of
+the file. Then a power cut may leave a name with a part of its bytes, or none: its digest tells.
+
 A path is made of the SHA-256 of the bytes and of nothing else: no received value becomes a path,
 and the same bytes lie at the same place.
 """
@@ -91,10 +94,11 @@ class Incoming:
         relative = self.relative
         try:
             with self._spool.faults("make an object durable"):
-                self._spool.disk.sync(self._descriptor)
-                fresh = self._spool.place(self.path, relative)
-        finally:
+                fresh = self._spool.place(self._descriptor, self.path, relative)
+        except BaseException:
             self.abort()
+            raise
+        self._close()
         digest = self._digest.hexdigest()
         return Stored(path=relative, size=self.size, sha256=digest, fresh=fresh)
 
@@ -102,10 +106,11 @@ class Incoming:
         """Forget the object; does nothing after commit() or a former abort()."""
         if self._descriptor < 0:
             return
-        with suppress(
-            OSError
-        ):  # after a commit the temporary name is gone: that is as it should be
+        with suppress(OSError):
             self.path.unlink(missing_ok=True)
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._descriptor)
         self._descriptor = -1
 
@@ -124,6 +129,7 @@ class Spool:
         self._numbers = itertools.count(1)
         with self.faults("create the spool"):
             self._make_folders()
+            self._names_follow = self.disk.names_follow_files(self._incoming)
 
     def begin(self) -> Incoming:
         """Open a new temporary file; raises SpoolError."""
@@ -187,6 +193,17 @@ class Spool:
     def sha256(self, relative: str) -> str:
         """The digest that a stored object had when it was stored: its name says it."""
         return self.path(relative).stem
+
+    def settle(self, relative: str) -> None:
+        """Make an object durable that its writer perhaps did not live to. Raises SpoolError."""
+        path = self.path(relative)
+        with self.faults("make an object durable"):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self.disk.sync(descriptor)
+            finally:
+                os.close(descriptor)
+            self.disk.sync_folder(path.parent)
 
     def is_intact(self, relative: str) -> bool:
         """Whether the bytes are those that were stored; reads them all. Raises SpoolError."""
@@ -265,22 +282,29 @@ class Spool:
             state = os.statvfs(self.root)
         return state.f_bavail * state.f_frsize
 
-    def place(self, temporary: Path, relative: str) -> bool:
-        """Give a synced temporary its final name, durably; whether the name is new; raises OSError.
+    def place(self, descriptor: int, temporary: Path, relative: str) -> bool:
+        """Give a temporary its final name, both durable; whether the name is new; raises OSError.
 
         The folder is locked, so that whoever fails takes back only a name that nobody else has
         been told of. What comes again takes the place of what came first, which may have suffered,
         and keeps its time: that says which of two objects with one UID was here first.
         """
         target = self.root / relative
+        if not self._names_follow:
+            self.disk.sync(descriptor)
         with _locked(target.parent):
             first_at = _stored_at(target)
             known = first_at is not None
             if first_at is not None:
-                os.utime(temporary, ns=(first_at, first_at))
+                os.utime(descriptor, ns=(first_at, first_at))
+                if self._names_follow:  # what is durable is replaced only by what is so already
+                    self.disk.sync(descriptor)
             self.disk.rename(temporary, target)
             try:
-                self.disk.sync_folder(target.parent)
+                if self._names_follow:
+                    self.disk.sync_named(descriptor)
+                else:
+                    self.disk.sync_folder(target.parent)
             except OSError:
                 if not known:
                     target.unlink(missing_ok=True)

@@ -89,6 +89,17 @@ def check(tmp_path: Path) -> Callable[..., Received]:
             transfer_syntax=syntax,
             heavy=heavy or contextlib.nullcontext(),
         )
+        for part in (300, len(content) - 1, len(content)):  # what is at hand changes nothing
+            again = check_received(
+                path,
+                expected_class=CTImageStorage,
+                expected_instance=expected,
+                transfer_syntax=syntax,
+                heavy=contextlib.nullcontext(),
+                head=content[:part],
+                size=len(content),
+            )
+            assert again == received
         if received.problem is None:  # what is taken in must be found again at the next start
             assert check_stored(path, CTImageStorage, expected) is None
             assert received.attributes == read_attributes(path)

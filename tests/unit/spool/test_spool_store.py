@@ -15,41 +15,50 @@ import pytest
 
 from dicom_node.domain.errors import SpoolError
 from dicom_node.spool.disk import Disk
+from dicom_node.spool.filesystem import names_follow_files
 from dicom_node.spool.store import HEAD_BYTES, Spool
 
 OBJECT = bytes(range(256)) * 700
 
 
 class FailingDisk(Disk):
-    """Fails the n-th call (from 1) with the given error; counts all calls."""
+    """Fails the n-th call (from 1) with the given error; notes all calls."""
 
-    def __init__(self, nth: int = 0, code: int = errno.EIO) -> None:
-        self.nth, self.code, self.calls, self.armed = nth, code, 0, False
+    def __init__(self, nth: int = 0, code: int = errno.EIO, *, follow: bool = False) -> None:
+        self.nth, self.code, self.follow, self.armed = nth, code, follow, False
+        self.calls: list[str] = []
 
-    def _count(self) -> None:
+    def names_follow_files(self, folder: Path) -> bool:
+        return self.follow
+
+    def _count(self, call: str) -> None:
         if self.armed:
-            self.calls += 1
-            if self.calls == self.nth:
+            self.calls.append(call)
+            if len(self.calls) == self.nth:
                 raise OSError(self.code, os.strerror(self.code))
 
     def open(self, path: Path) -> int:
-        self._count()
+        self._count("open")
         return super().open(path)
 
     def write(self, descriptor: int, chunks: Sequence[memoryview | bytes]) -> int:
-        self._count()
+        self._count("write")
         return super().write(descriptor, chunks)
 
     def sync(self, descriptor: int) -> None:
-        self._count()
+        self._count("sync")
         super().sync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        self._count()
+        self._count("rename")
         super().rename(source, target)
 
+    def sync_named(self, descriptor: int) -> None:
+        self._count("sync named")
+        super().sync_named(descriptor)
+
     def sync_folder(self, folder: Path) -> None:
-        self._count()
+        self._count("sync folder")
         super().sync_folder(folder)
 
 
@@ -126,33 +135,130 @@ def test_abort_leaves_nothing_and_may_be_repeated(tmp_path: Path) -> None:
     assert everything_in(tmp_path) == []
 
 
+BY_FOLDER = ["open", "write", "sync", "rename", "sync folder"]
+BY_NAME = ["open", "write", "rename", "sync named"]
+
+
+@pytest.mark.parametrize(("follow", "calls"), [(False, BY_FOLDER), (True, BY_NAME)])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_whichever_call_fails_nothing_stays_and_the_next_object_is_stored(
-    tmp_path: Path, code: int
+    tmp_path: Path, code: int, follow: bool, calls: list[str]
 ) -> None:
-    for nth in range(1, 7):
-        disk = FailingDisk(nth, code)
+    for nth in range(1, len(calls) + 1):
+        disk = FailingDisk(nth, code, follow=follow)
         spool = Spool(tmp_path / f"{nth}", disk)
         disk.armed = True
-        if nth > 5:  # open, write, sync, rename, sync_folder: there is no sixth call to fail
-            spool.put(OBJECT)
-            assert disk.calls == 5
-            continue
         with pytest.raises(SpoolError) as refused:
             spool.put(OBJECT)
         assert refused.value.full is (code == errno.ENOSPC)
         assert everything_in(spool.root) == []
+        disk.calls.clear()
+        disk.nth = 0
         assert spool.path(spool.put(OBJECT).path).read_bytes() == OBJECT
+        assert disk.calls == calls
 
 
-def test_a_failing_duplicate_does_not_take_the_first_object_along(tmp_path: Path) -> None:
-    disk = FailingDisk(nth=5)
+@pytest.mark.parametrize("follow", [False, True])
+def test_what_comes_again_is_durable_before_it_takes_the_place_of_the_first(
+    tmp_path: Path, follow: bool
+) -> None:
+    disk = FailingDisk(follow=follow)
     spool = Spool(tmp_path, disk)
-    first = spool.put(OBJECT)
+    spool.put(OBJECT)
     disk.armed = True
-    with pytest.raises(SpoolError):
-        spool.put(OBJECT)
-    assert spool.path(first.path).read_bytes() == OBJECT
+    spool.put(OBJECT)
+    named = "sync named" if follow else "sync folder"
+    assert disk.calls == ["open", "write", "sync", "rename", named]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_failing_duplicate_does_not_take_the_first_object_along(
+    tmp_path: Path, follow: bool
+) -> None:
+    for nth in range(1, 6):
+        disk = FailingDisk(nth, follow=follow)
+        spool = Spool(tmp_path / f"{nth}", disk)
+        first = spool.put(OBJECT)
+        disk.armed = True
+        with pytest.raises(SpoolError):
+            spool.put(OBJECT)
+        assert spool.path(first.path).read_bytes() == OBJECT
+
+
+def test_what_a_writer_left_with_its_name_alone_is_made_durable(tmp_path: Path) -> None:
+    disk = FailingDisk()
+    spool = Spool(tmp_path, disk)
+    stored = spool.put(OBJECT)
+    disk.armed = True
+    spool.settle(stored.path)
+    assert disk.calls == ["sync", "sync folder"]
+
+
+class Machine:
+    """What the kernel tells of the file system of a folder."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        device = folder.stat().st_dev
+        self.number = f"{os.major(device)}:{os.minor(device)}"
+        self.proc, self.sys = folder / "proc", folder / "sys"
+        self.mounts = self.proc / "self" / "mountinfo"
+        self.mounts.parent.mkdir(parents=True)
+        monkeypatch.setattr("dicom_node.spool.filesystem._PROC", self.proc)
+        monkeypatch.setattr("dicom_node.spool.filesystem._SYS", self.sys)
+
+    def says(self, kind: str, journal: str | None = None, fast: str | None = None) -> None:
+        lines = ["22 27 250:9 / /a\\040b rw - proc proc rw"]
+        if kind:
+            lines.append(f"27 1 {self.number} / /x rw shared:1 master:2 - {kind} /dev/vd rw")
+        self.mounts.write_text("\n".join(lines))
+        if journal is not None:
+            task = self.sys / "fs" / "ext4" / "vda1" / "journal_task"
+            (self.sys / "block" / "vda1").mkdir(parents=True)
+            (self.sys / "dev" / "block").mkdir(parents=True)
+            (self.sys / "dev" / "block" / self.number).symlink_to("../../block/vda1")
+            task.parent.mkdir(parents=True)
+            task.write_text(f"{journal}\n")
+        if fast is not None:
+            told = self.proc / "fs" / "ext4" / "vda1" / "fc_info"
+            told.parent.mkdir(parents=True)
+            told.write_text(f"fc stats:\n{fast}\n7 numblks\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "journal", "fast", "so"),
+    [
+        ("xfs", None, None, True),
+        ("ext4", "417", None, True),
+        ("ext4", "417", "0 commits\n0 ineligible", True),
+        ("ext4", "417", "3 commits\n0 ineligible", False),
+        ("ext4", "417", "0 commits\n1 ineligible", False),
+        ("ext4", "417", "of another form", False),
+        ("ext4", "<none>", None, False),
+        ("ext4", None, None, False),
+        *((kind, "417", None, False) for kind in ("ext3", "ext2", "btrfs", "overlay", "")),
+    ],
+)
+def test_names_follow_files_where_that_is_known_of_the_file_system(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    journal: str | None,
+    fast: str | None,
+    so: bool,
+) -> None:
+    Machine(tmp_path, monkeypatch).says(kind, journal, fast)
+    assert names_follow_files(tmp_path) is so
+    assert sorted(path.name for path in tmp_path.iterdir()) <= ["proc", "sys"]
+
+
+@pytest.mark.parametrize("said", [None, "", "1 2 3\n"])
+def test_names_follow_nothing_where_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    machine = Machine(tmp_path, monkeypatch)
+    if said is not None:
+        machine.mounts.write_text(said)
+    assert not names_follow_files(tmp_path)
 
 
 def test_the_message_names_the_cause(tmp_path: Path) -> None:
