@@ -348,6 +348,46 @@ def test_a_file_that_is_no_object_is_left_alone_and_said(node, caplog):
     assert path in caplog.text
 
 
+@pytest.mark.parametrize("bytes_kept", [0, 900, -2])
+def test_a_file_that_had_not_got_all_its_bytes_when_the_power_went_is_not_entered(
+    node, caplog, bytes_kept
+):
+    whole = file_of(a_series(1)[0])
+    torn = node.put(whole)
+    path = node.spool.path(torn)
+    path.write_bytes(whole[:bytes_kept])
+    with caplog.at_level(logging.WARNING, "dicom_node"):
+        compared = node.compared()
+    assert (compared.entered, path.exists()) == (0, bytes_kept != 0)  # what is empty is no loss
+    assert (torn in caplog.text) is (bytes_kept != 0)
+    node.receive(a_series(1))  # its sender was never told that it is here
+    assert path.read_bytes() == whole
+    assert node.compared().unreadable == 0
+
+
+def test_a_file_is_durable_before_it_is_entered(node, monkeypatch):
+    path = node.put(file_of(a_series(1)[0]))
+    done = []
+    settle, commit = node.spool.settle, node.catalog.commit
+    monkeypatch.setattr(node.spool, "settle", lambda r: (done.append(r), settle(r)))
+    monkeypatch.setattr(node.catalog, "commit", lambda *x: (done.append("commit"), commit(*x))[1])
+    assert node.compared().entered == 1
+    assert done == [path, "commit"]
+
+
+def test_what_a_catalog_had_is_entered_again_without_a_look_at_its_bytes(node, monkeypatch):
+    """It was whole when it was acknowledged; to read all of a large spool takes hours."""
+    node.receive(a_series(2))
+    node.put(file_of(a_series(1, header=Header(seed=5))[0]))
+    read = []
+    is_intact = node.spool.is_intact
+    monkeypatch.setattr(node.spool, "is_intact", lambda r: (read.append(r), is_intact(r))[1])
+    from_spool(node, old=node.spool.root.parent / "catalog.db")
+    assert node.again.views.counts()["instance"] == 3
+    assert len(read) == 1
+    node.again.close()
+
+
 def test_a_series_that_lost_files_is_held_and_said_loudly(node, caplog):
     kept, holed = (a_series(3, header=Header(seed=seed)) for seed in (1, 2))
     node.receive(kept)
