@@ -95,10 +95,9 @@ class Incoming:
         try:
             with self._spool.faults("make an object durable"):
                 fresh = self._spool.place(self._descriptor, self.path, relative)
-        except BaseException:
+            self._close()
+        finally:
             self.abort()
-            raise
-        self._close()
         digest = self._digest.hexdigest()
         return Stored(path=relative, size=self.size, sha256=digest, fresh=fresh)
 
@@ -111,8 +110,8 @@ class Incoming:
         self._close()
 
     def _close(self) -> None:
-        os.close(self._descriptor)
-        self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
 
 class Spool:
