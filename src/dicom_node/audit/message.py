@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from dicom_node.audit import codes as c
+from dicom_node.domain.text import printable
 
 
 class Outcome(IntEnum):
@@ -273,10 +274,3 @@ def _study_and_patient(what: Transfer) -> tuple[Concerned, Concerned]:
         name=what.patient_name,
     )
     return study, patient
-
-
-def printable(text: str) -> str:
-    """What is no printable character, and so perhaps none that XML may hold, as an escape."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )

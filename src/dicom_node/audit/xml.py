@@ -13,7 +13,8 @@ from types import MappingProxyType
 from xml.etree import ElementTree as ET
 
 from dicom_node.audit import codes as c
-from dicom_node.audit.message import Concerned, Message, Participant, printable
+from dicom_node.audit.message import Concerned, Message, Participant
+from dicom_node.domain.text import printable
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 

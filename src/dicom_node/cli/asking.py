@@ -14,7 +14,7 @@ from dicom_node.dimse.scu import Outcome, Timeouts
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.identifiers import is_uid
 from dicom_node.domain.records import Peer
-from dicom_node.node.journal import printable
+from dicom_node.domain.text import printable
 
 WIDTH = 80
 

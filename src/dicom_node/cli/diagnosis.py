@@ -8,7 +8,7 @@ from dicom_node.cli.asking import counted
 from dicom_node.config.load import Config
 from dicom_node.dimse.scu import Outcome, Phase
 from dicom_node.domain.records import Peer
-from dicom_node.node.journal import printable
+from dicom_node.domain.text import printable
 
 PROBE_S = 2.0
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # not bound here, only recognised

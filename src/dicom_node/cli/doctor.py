@@ -31,9 +31,9 @@ from dicom_node.config.load import Config, check, load
 from dicom_node.dimse.scu import Outcome, Phase, Timeouts, echo
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.records import Peer
+from dicom_node.domain.text import printable
 from dicom_node.iod.header import KEYWORDS
 from dicom_node.node import pulse
-from dicom_node.node.journal import printable
 
 ECHO = Timeouts(connect_s=3.0, associate_s=3.0, answer_s=3.0)
 _AT_ONCE = 64  # peers asked at a time

@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from dicom_node.node.journal import printable
+from dicom_node.domain.text import printable
 
 WIDTH = 80
 

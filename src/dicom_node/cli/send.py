@@ -35,8 +35,8 @@ from dicom_node.dimse.status import meaning
 from dicom_node.domain.errors import NotDicom
 from dicom_node.domain.identifiers import is_uid
 from dicom_node.domain.records import Peer
+from dicom_node.domain.text import printable
 from dicom_node.iod.header import read_attributes, transfer_syntax
-from dicom_node.node.journal import printable
 
 _LISTED = 20  # failures that are listed one by one
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from dicom_node.decide.routing import calls_from
 from dicom_node.dimse.conformance import name_of
 from dicom_node.domain.records import Peer
-from dicom_node.node.journal import printable
+from dicom_node.domain.text import printable
 from dicom_node.node.statement import TLS, Statement, routes_to
 
 WIDTH, _INDENT = 80, 18

@@ -8,7 +8,7 @@ import textwrap
 
 import click
 
-from dicom_node.node.journal import printable
+from dicom_node.domain.text import printable
 
 WIDTH = 80
 

@@ -15,8 +15,9 @@ from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Peer
+from dicom_node.domain.text import printable
 from dicom_node.node.clock import Clock
-from dicom_node.node.journal import Journal, printable
+from dicom_node.node.journal import Journal
 from dicom_node.node.refusals import Repeats
 
 ONCE = Pace()  # an hour, of the same

@@ -10,6 +10,7 @@ from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogDamaged
 from dicom_node.domain.states import SeriesState
+from dicom_node.domain.text import printable
 from dicom_node.node import bell as bells
 from dicom_node.node import words
 from dicom_node.node.audited import AUDITED
@@ -90,11 +91,6 @@ def _concerned(event: e.Event) -> Sequence[str]:  # noqa: PLR0911  # a table
         case k.CommitmentAsked() | k.CommitmentReportEnded():
             return (bells.PROMISE,)
     return ()
-
-
-def printable(text: str) -> str:
-    """Control characters escaped: what a peer sends cannot forge a line or drive a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _level(event: e.Event, outcome: str) -> int:

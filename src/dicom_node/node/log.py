@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,30 @@ from typing import TextIO
 
 import structlog
 
+from dicom_node.domain.text import printable
+
 _QUOTING = ("pynetdicom", "pydicom", "highdicom", "py.warnings")
 """Loggers whose lines may hold values of data sets. pydicom sets its own level when imported."""
 
 
 def _quotes_nobody(record: logging.LogRecord) -> bool:
     return record.name.partition(".")[0] not in _QUOTING and record.name not in _QUOTING
+
+
+def _escaped(
+    logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """A line stays one line, whoever's words are in it."""
+    del logger, method
+    event["event"] = printable(str(event["event"]))
+    return event
+
+
+def _traceback(to: TextIO, info: structlog.typing.ExcInfo) -> None:
+    """As text, its lines indented: an error may quote what was received, and looks like no line."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, info)
+    to.write("\n" + "\n".join(f"  {printable(one)}" for one in text.getvalue().splitlines()))
 
 
 class _ToStandardError(logging.StreamHandler[TextIO]):
@@ -49,6 +68,7 @@ def configure(*, json_lines: bool = False, verbose: bool = False, to: TextIO | N
     """Send every log record to `to` (standard error): for people, or as one JSON object a line."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
+        _escaped,
         structlog.processors.TimeStamper(fmt="iso" if json_lines else "%H:%M:%S", utc=json_lines),
     ]
     renderer: structlog.typing.Processor = (
@@ -59,7 +79,7 @@ def configure(*, json_lines: bool = False, verbose: bool = False, to: TextIO | N
             pad_event_to=0,
             pad_level=False,
             # the default, where rich is installed, prints local variables: pixels and names
-            exception_formatter=structlog.dev.plain_traceback,
+            exception_formatter=_traceback,
         )
     )
     handler = logging.StreamHandler(to) if to else _ToStandardError()
