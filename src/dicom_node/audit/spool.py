@@ -110,7 +110,8 @@ class AuditSpool:
             self._write(lines + _mark(seen, lines))
             self.next_number += len(messages)
             self.seen = seen
-            self._make_room()
+            with contextlib.suppress(OSError):  # it is written: room is made the next time
+                self._make_room()
 
     def _begin_segment(self) -> None:
         """Go on in a new file, or in the same again if it holds nothing but marks."""

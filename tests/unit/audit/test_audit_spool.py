@@ -186,6 +186,23 @@ def test_a_disk_that_refuses_leaves_nothing_half(tmp_path, monkeypatch):
     spool.close()
 
 
+def test_what_is_written_is_written_even_if_no_room_can_be_made(tmp_path, monkeypatch):
+    spool = opened(tmp_path, limit=300, segment=100)
+
+    def refused(path: Path, *, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    for number in range(1, 31):
+        spool.append([b"message %02d" % number], Seen(number, 1.0))
+    monkeypatch.undo()
+
+    assert everything(spool)[-1] == (30, b"message 30")
+    spool.append([b"more"], Seen(31, 1.0))
+    assert sum(f.stat().st_size for f in tmp_path.glob("*.audit")) <= 300 + 100
+    spool.close()
+
+
 def test_a_cursor_survives_and_one_that_cannot_be_read_gets_all(tmp_path):
     spool = opened(tmp_path, segment=100_000)
     spool.append([b"a", b"b", b"c"], Seen(1, 1.0))
