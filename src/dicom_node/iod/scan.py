@@ -209,13 +209,9 @@ class _Walk:
 
         depth: of a sequence that begins here.
         """
-        if (
-            explicit
-            and not vr
-            and (length == UNDEFINED or self._looks_like_items(tag, start, length))
-        ):
-            raise Malformed(f"has a sequence without a VR: {_name(tag)}")
         if length == UNDEFINED:
+            if explicit and not vr:
+                raise Malformed(f"has a sequence without a VR: {_name(tag)}")
             if vr == b"SQ" or ((vr in (b"", b"UN")) and tag != PIXEL_DATA):
                 inner = explicit and vr != b"UN"  # PS3.5 §6.2.2
                 following = self._sequence(start, end, depth, explicit=inner, closed=False)
@@ -227,7 +223,7 @@ class _Walk:
             raise Malformed(f"ends inside element {_name(tag)}")
         if length >= 8:
             self._inside(tag, vr, start, stop, depth, explicit=explicit)
-        elif vr == b"SQ" and length:
+        elif length and (vr == b"SQ" or (not explicit and tag in _SEQUENCES)):
             raise Malformed(f"ends inside element {_name(tag)}")
         return stop, stop
 
@@ -245,6 +241,8 @@ class _Walk:
             return
         if not self._looks_like_items(tag, start, stop - start):
             return
+        if explicit and not vr:
+            raise Malformed(f"has a sequence without a VR: {_name(tag)}")
         try:
             self._sequence(start, stop, depth, explicit=explicit and vr != b"UN", closed=True)
         except (TooDeep, TooMany):

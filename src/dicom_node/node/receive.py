@@ -319,9 +319,15 @@ class StorageSink:
                 self._incoming.abort()
 
     def finish(self) -> StoreAnswer:
-        """Check, make durable, record, answer."""
+        """Check, make durable, record, answer. However that ends, no temporary is left of it."""
         if self._failed is not None:
             return self._refused(self._failed)
+        try:
+            return self._finished()
+        finally:
+            self._incoming.abort()
+
+    def _finished(self) -> StoreAnswer:
         incoming = self._incoming
         received = check_received(
             incoming.path,

@@ -140,6 +140,8 @@ def test_a_sequence_among_elements_with_a_vr_has_one(defined: bool) -> None:
     bare = sequence(0x00081140, item(defined=defined), vr=b"", defined=defined)
     assert "without a VR" in fault(FIRST + bare)
     assert scanned(FIRST + sequence(0x00081140, item(bare), defined=defined)).items == 2
+    for size in range(len(bare)):
+        assert fault(FIRST + bare[: size + 1])
 
 
 def test_a_blank_vr_has_a_length_of_16_bits() -> None:
@@ -194,6 +196,11 @@ def test_a_delimitation_that_is_not_needed_is_allowed_at_the_end(data: bytes) ->
 def test_what_only_looks_like_a_sequence_is_left_alone(tag: int, vr: bytes) -> None:
     value = header(ITEM, 0x7FFFFFFF) + b"opaque!!"
     assert len(scanned(FIRST + element(tag, vr, value)).found) == 2
+
+
+def test_a_standard_sequence_in_implicit_vr_is_no_number() -> None:
+    assert "ends inside" in fault(header(0x00081140, 4) + b"200 ", IMPLICIT)
+    assert scanned(header(0x00081140, 0), IMPLICIT).items == 0
 
 
 def test_a_standard_sequence_in_implicit_vr_must_be_one() -> None:

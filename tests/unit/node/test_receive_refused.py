@@ -185,3 +185,14 @@ def test_who_records_the_same_bytes_at_the_same_time_keeps_them(tmp_path):
     assert statuses == {"first": 0xA700, "second": 0}
     assert len(node.files()) == 1
     node.close()
+
+
+def test_a_check_that_fails_itself_leaves_no_temporary(node, monkeypatch):
+    def fails(*_args: object, **_how: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("dicom_node.node.receive.check_received", fails)
+    (dataset,) = a_series(1)
+    with pytest.raises(RuntimeError):
+        node.store(dataset)
+    assert node.files() == []
