@@ -63,7 +63,7 @@ def _walked(data: bytes, *, implicit: bool, where: str) -> Iterator[tuple[int, A
     stream = BytesIO(data)
     elements = data_element_generator(stream, implicit, True)
     end = 0
-    while True:
+    while not end or data[end:].strip(b"\0"):  # zeros at the end are padding
         try:
             element = next(elements)
         except StopIteration:

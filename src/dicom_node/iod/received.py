@@ -225,16 +225,16 @@ def _pixel_bytes(scanned: Scan) -> tuple[int, int] | Problem:
         checks.short_of(located, found.get(tag))
         for tag in (checks.ROWS, checks.COLUMNS, checks.BITS_ALLOCATED)
     )
+    for tag, name in _DESCRIPTION.items():
+        element = found.get(tag)
+        if element is not None and element.stop - element.start not in (0, 2):
+            return problem(CANNOT_UNDERSTAND, f"{name} is not one number of 16 bits", tag)
     said = rows and columns and bits
     if not found.keys() & set(PIXELS):
         if not said:
             return 0, 0
         comment = f"no Pixel Data, but {rows} rows, {columns} columns"
         return problem(CANNOT_UNDERSTAND, comment, PIXEL_DATA)
-    for tag, name in _DESCRIPTION.items():
-        element = found.get(tag)
-        if element is not None and element.stop - element.start not in (0, 2):
-            return problem(CANNOT_UNDERSTAND, f"{name} is not one number of 16 bits", tag)
     frames = checks.ascii_of(located, found.get(checks.FRAMES)) or "1"
     if not _POSITIVE.fullmatch(frames):
         return problem(CANNOT_UNDERSTAND, "Number of Frames is no positive number", checks.FRAMES)

@@ -223,7 +223,7 @@ class _Walk:
             raise Malformed(f"ends inside element {_name(tag)}")
         if length >= 8:
             self._inside(tag, vr, start, stop, depth, explicit=explicit)
-        elif length and (vr == b"SQ" or (not explicit and tag in _SEQUENCES)):
+        elif length and (vr == b"SQ" or (not vr and tag in _SEQUENCES)):
             raise Malformed(f"ends inside element {_name(tag)}")
         return stop, stop
 
@@ -239,10 +239,11 @@ class _Walk:
         if standard and (vr == b"SQ" or (not explicit and tag in _SEQUENCES)):
             self._sequence(start, stop, depth, explicit=explicit, closed=True)
             return
-        if not self._looks_like_items(tag, start, stop - start):
-            return
-        if explicit and not vr:
+        items = self._looks_like_items(tag, start, stop - start)
+        if explicit and not vr and (items or tag in _SEQUENCES):
             raise Malformed(f"has a sequence without a VR: {_name(tag)}")
+        if not items:
+            return
         try:
             self._sequence(start, stop, depth, explicit=explicit and vr != b"UN", closed=True)
         except (TooDeep, TooMany):

@@ -142,6 +142,8 @@ def test_a_sequence_among_elements_with_a_vr_has_one(defined: bool) -> None:
     assert scanned(FIRST + sequence(0x00081140, item(bare), defined=defined)).items == 2
     for size in range(len(bare)):
         assert fault(FIRST + bare[: size + 1])
+    for value in (b"200 ", b"no item!"):
+        assert fault(FIRST + element(0x00081140, b"", value))
 
 
 def test_a_blank_vr_has_a_length_of_16_bits() -> None:
