@@ -44,6 +44,14 @@ class Attack:
     def __post_init__(self) -> None:
         self.instance = self.new_uid()
 
+    def calls(self, count: int) -> Iterator[Caller]:
+        """So many new connections, or fewer where the peer takes them but slowly."""
+        until = time.monotonic() + self.patience_s
+        for _ in range(count):
+            if time.monotonic() > until:
+                return
+            yield self.call()
+
     def new_uid(self) -> str:
         return f"1.2.826.0.1.3680043.2.97.{next(self.numbers)}"
 
@@ -153,8 +161,8 @@ def knocks(short: int, long: int) -> Way:
     """Connections that are closed at once."""
 
     def way(a: Attack) -> str:
-        for _ in range(a.many(short, long)):
-            a.call().close()
+        for caller in a.calls(a.many(short, long)):
+            caller.close()
         return "-"
 
     return way
@@ -164,10 +172,9 @@ def idle(short: int, long: int) -> Way:
     """Connections that say nothing: how many are left open."""
 
     def way(a: Attack) -> str:
-        for _ in range(a.many(short, long)):
-            a.call()
+        opened = list(a.calls(a.many(short, long)))
         until = time.monotonic() + min(a.patience_s, 10.0)
-        while (left := sum(not heard(one) for one in a.callers)) > 64:
+        while (left := sum(not heard(one) for one in opened)) > 64:
             if time.monotonic() > until:
                 return f"{left} stay"
             time.sleep(0.05)

@@ -136,13 +136,13 @@ class Server:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def settled(self) -> Look:
-        """Twice the same: what it has when nothing happens."""
-        seen = [self.look()]
+        """The same for half a second: what it has when nothing happens."""
+        seen: list[Look] = []
 
         def same() -> bool:
             seen.append(self.look())
-            before, now = seen[-2:]
-            return (before.threads, before.descriptors) == (now.threads, now.descriptors)
+            last = {(look.threads, look.descriptors) for look in seen[-25:]}
+            return len(seen) >= 25 and len(last) == 1
 
         wait_until(same, "it comes to rest")
         return seen[-1]
