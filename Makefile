@@ -6,6 +6,9 @@
 #   make bench      how fast it receives, encodes, and does the whole job; ARGS="--rounds 1"
 #   make bench-inference   the network's part: beside a published notebook's way, and the floor
 #   make faults     the tests that kill, cut the power and fill the disk, at length; says what it found
+#   make hostile-table   what hostile peers are answered, by the node and by stock pynetdicom
+#   make fuzz      N=100000 mutated conversations with the front; SEED=1, CASE=4711 for one again
+#   make soak      MINUTES=20 of everything at once, one peer in five hostile; ARGS="--docs FILE"
 #   make guard-table  what the guard catches of real series, whole and damaged: DATA=/path/to/series
 #   make verdicts   what becomes of each real series: DATA=/path/to/series LABELS=/path/to/labels
 #   make train      trains the lung model anew: DATA=/path/to/volumes OUT=build/lung-unet
@@ -20,8 +23,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TESTS ?= tests
 WORKERS ?= 2
+SEED ?= 1
+N ?= 100000
+MINUTES ?= 20
 
-.PHONY: help demo test faults check format bench guard-table verdicts train evaluate publish docs clean
+.PHONY: help demo test faults hostile-table fuzz soak check format bench guard-table verdicts \
+  train evaluate publish docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,6 +50,15 @@ test: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/python -m pytest -m "" -n $(WORKERS) tests/faults $(ARGS)
+
+hostile-table: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python scripts/hostile_table.py --out docs/hostile.md $(ARGS)
+
+fuzz: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --seed $(SEED) --count $(N) $(if $(CASE),--case $(CASE)) $(ARGS)
+
+soak: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python scripts/soak.py --minutes $(MINUTES) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

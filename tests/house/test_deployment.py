@@ -117,7 +117,7 @@ def test_scripts_parse_and_can_be_run(script: Path):
     "target",
     [
         *("demo", "test", "faults", "check", "bench", "docs", "clean"),
-        *("train", "evaluate", "publish"),
+        *("hostile-table", "fuzz", "soak", "train", "evaluate", "publish"),
     ],
 )
 def test_make_knows_its_targets(target: str):
