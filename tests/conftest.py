@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -151,7 +152,9 @@ class SpoolReceiver:
         self.refusals: list[Refusal] = []
         self.rejections: list[tuple[AssociationRequest, Rejection]] = []
         self.breaks: list[tuple[AssociationRequest, int | None, str]] = []
+        self.insecure: list[tuple[AssociationRequest, str]] = []
         self.own_idle_s: float | None = None
+        self.identity_counts = False
         self.answer = StoreAnswer(status=0)
         self.verdict: Rejection | None = None
         self.refusing: StoreAnswer | None = None
@@ -176,6 +179,14 @@ class SpoolReceiver:
 
     def idle_s(self, association: int) -> float | None:
         return self.own_idle_s
+
+    def identifies(self, association: int) -> bool:
+        return self.identity_counts
+
+    def unsecured(self, request: AssociationRequest, reason: str) -> None:
+        with self.changed:
+            self.insecure.append((request, reason))
+            self.changed.notify_all()
 
     def refused(self, refusal: Refusal) -> None:
         with self.changed:
@@ -216,10 +227,9 @@ def storage_scp(spool_receiver: SpoolReceiver) -> Iterator[Callable[..., Server]
         server = serve_storage(
             ae_title="DICOMNODE",
             host="127.0.0.1",
-            port=0,
             receiver=receiver or spool_receiver,
             limits=limits,
-            **more,
+            **{"port": 0, **more},
         )
         servers.append(server)
         return server
@@ -227,6 +237,16 @@ def storage_scp(spool_receiver: SpoolReceiver) -> Iterator[Callable[..., Server]
     yield start
     for server in servers:
         server.stop(0)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A folder with the certificates and keys of tests/certificates, for this test to change."""
+    folder = tmp_path / "certificates"
+    shutil.copytree(Path(__file__).parent / "certificates", folder)
+    for key in folder.glob("*.key"):
+        key.chmod(0o600)
+    return folder
 
 
 def program(name: str) -> Path:

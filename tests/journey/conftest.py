@@ -214,11 +214,9 @@ def shared_pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPacs]
 
 
 @contextmanager
-def a_node(
-    folder: Path, *, peers: str = "", routes: str = ROUTE, more: str = "", port: int = 0
-) -> Iterator[NodeUnderTest]:
+def a_node(folder: Path, **settings: Any) -> Iterator[NodeUnderTest]:
     """A node in `folder` that several tests share; models it lacks are written there."""
-    path = write_node(folder, peers=peers, routes=routes, more=more, port=port)
+    path = write_node(folder, **settings)
     with started(path) as node:
         yield node
 
@@ -253,14 +251,12 @@ def log_of(folder: Path) -> Path:
     return folder / "performers.log"
 
 
-def write_node(
-    folder: Path, *, peers: str = "", routes: str = ROUTE, more: str = "", port: int = 0
-) -> Path:
+def write_node(folder: Path, **settings: Any) -> Path:
     """The folder of a node with the threshold model: the path of its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     write_model(folder / "models")
     path = folder / "ae_config.toml"
-    path.write_text(config_text(port=port, peers=peers, routes=routes, more=more))
+    path.write_text(config_text(**settings))
     return path
 
 

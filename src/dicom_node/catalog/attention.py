@@ -121,10 +121,14 @@ class Attention:
         return tuple(dict.fromkeys(noted))
 
     def rejected(self) -> list[tuple[str, int, float]]:
-        """Who was turned away since the node's start: (AE title, how often, when last)."""
+        """Who was turned away since the node's start: (AE title, how often, when last).
+
+        Who did not come so far as to say its title is called by its address.
+        """
         rows = self._rows(
             "SELECT subject, sum(coalesce(json_extract(body, '$.times'), 1)) AS times, "
-            "max(at) AS at FROM event WHERE kind = 'AssociationRejected' "
+            "max(at) AS at FROM event "
+            "WHERE kind IN ('AssociationRejected', 'HandshakeFailed') "
             "AND number > (SELECT coalesce(max(number), 0) FROM event) - ? AND number > "
             "(SELECT coalesce(max(number), 0) FROM event WHERE subject = 'node' "
             "AND kind = 'NodeStarted') "

@@ -24,6 +24,7 @@ from dicom_node.catalog.supersession import Supersession
 from dicom_node.catalog.trail import Trail
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
+from dicom_node.domain import security as s
 from dicom_node.domain.errors import CatalogDamaged, CatalogError
 from dicom_node.domain.records import Delivery, Result, Step
 
@@ -181,6 +182,8 @@ class Catalog:
                 return event.calling_ae, ""
             case e.AssociationBroken():
                 return event.calling_ae or event.address, ""
+            case s.HandshakeFailed():
+                return event.address, ""
             case k.ProofAwaited() | k.DeliveryConfirmed():
                 return self.views.result_of_delivery(event.delivery_id)
             case (
@@ -194,6 +197,8 @@ class Catalog:
                 return event.series_uid, event.series_uid
             case k.PeerUnreachable() | k.PeerReached():
                 return f"peer {event.destination}", ""
+            case s.CertificateLoaded() | s.CertificateRefused() | s.CertificateExpiring():
+                return "tls", ""
             case e.NodeStarted() | k.PressureChanged():
                 return "node", ""
 

@@ -29,11 +29,17 @@ def diagnosis(outcome: Outcome, peer: Peer, config: Config, *, asked: str) -> st
     match outcome.phase:
         case Phase.CONNECT:
             return unreachable(peer)
+        case Phase.TLS:
+            return (
+                f"{outcome.detail}: is {where} the TLS port of {peer.ae_title}, does it trust this "
+                f"node's certificate, and is its own as tls.ca, tls_name or certificates say?"
+            )
         case Phase.REJECT:
             return _rejected(outcome, peer, config)
         case Phase.ABORT:
+            how = "with" if peer.tls else "without"
             return (
-                f"{outcome.detail}: is {where} the DICOM port of {peer.ae_title}, without TLS? "
+                f"{outcome.detail}: is {where} the DICOM port of {peer.ae_title}, {how} TLS? "
                 f"Some PACS do so to who is not registered: {registration(config, peer)}"
             )
         case Phase.TIMEOUT:

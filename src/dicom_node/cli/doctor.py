@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from dicom_node import __version__
-from dicom_node.cli import capacity, examine, trial
+from dicom_node.cli import capacity, examine, guarded, trial
 from dicom_node.cli.asking import counted
 from dicom_node.cli.common import (
     EXIT_FAILED,
@@ -25,8 +25,8 @@ from dicom_node.cli.common import (
 from dicom_node.cli.diagnosis import diagnosis
 from dicom_node.cli.examine import Finding, State, doubtful, failed, well
 from dicom_node.cli.examine_audit import audit
-from dicom_node.cli.serve import warnings
 from dicom_node.cli.trial import Model
+from dicom_node.config.hazards import unmeant, unsafe
 from dicom_node.config.load import Config, check, load
 from dicom_node.dimse.scu import Outcome, Phase, Timeouts, echo
 from dicom_node.domain.errors import ConfigurationError
@@ -45,7 +45,7 @@ _WIDTH, _INDENT = 80, 22
 @config_option
 @json_option
 def doctor(config_path: Path | None, as_json: bool) -> int:
-    """Check configuration, disk, port, models, peers and clock.
+    """Check configuration, disk, ports, certificates, secrets, models, peers and clock.
 
     Harms nothing, also while the node runs. Exit 0 if nothing failed (warnings are allowed), 1 if
     something did, 2 for mistakes in the configuration.
@@ -86,7 +86,9 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
         yield from capacity.fullness(config)
         yield from capacity.findings(config)
         runs = examine.node_runs(config)
-        yield examine.port(config, runs=runs)
+        yield from examine.ports(config, runs=runs)
+        yield from guarded.tls(config)
+        yield from guarded.secrets(config)
         if runs:
             yield _performer(config)
         yield from examine.facts(config)
@@ -130,7 +132,9 @@ def _configuration(config: Config, tools: set[str]) -> Iterator[Finding]:
             f"{config.source}: AE title {config.node.ae_title}, "
             f"peers: {len(config.peers)}, routes: {routes}",
         )
-    for warning in warnings(config):
+    for danger in unsafe(config):
+        yield doubtful("security", danger)
+    for warning in unmeant(config):
         yield doubtful("configuration", warning)
 
 

@@ -189,23 +189,29 @@ def file_system(folder: Path) -> str:
     return best[1]
 
 
-def port(config: Config, *, runs: bool) -> Finding:
+def ports(config: Config, *, runs: bool) -> Iterator[Finding]:
     """Free, or ours. A probe of our own SCP opens no association: nothing is recorded of it."""
-    host, number = config.node.host, config.node.port
+    if config.tls.plain:
+        yield _port(config.node.host, config.node.port, "node.port", runs=runs)
+    if config.tls.certificate is not None:
+        yield _port(config.node.host, config.tls.port, "tls.port", runs=runs)
+
+
+def _port(host: str, number: int, key: str, *, runs: bool) -> Finding:
     where = f"{host}:{number}"
     if number == 0:
-        return doubtful("port", "any that is free: peers cannot know it", "set node.port")
+        return doubtful("port", "any that is free: peers cannot know it", f"set {key}")
     if _answers("127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host, number):  # noqa: S104
         if runs:
             return well("port", f"this node is running, and {where} answers")
-        return failed("port", f"another program listens at {where}", "stop it, or change node.port")
+        return failed("port", f"another program listens at {where}", f"stop it, or change {key}")
     if runs:
         return failed(
             "port",
             f"a node is running on this data folder, but nobody answers at {where}",
             "restart it, if the configuration was changed since it started",
         )
-    return _bindable(host, number, where)
+    return _bindable(host, number, key)
 
 
 def _answers(host: str, number: int) -> bool:
@@ -216,7 +222,8 @@ def _answers(host: str, number: int) -> bool:
         return False
 
 
-def _bindable(host: str, number: int, where: str) -> Finding:
+def _bindable(host: str, number: int, key: str) -> Finding:
+    where = f"{host}:{number}"
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
@@ -231,9 +238,9 @@ def _bindable(host: str, number: int, where: str) -> Finding:
             return failed(
                 "port",
                 f"this user may not listen at {where}",
-                "take a node.port above 1023, or allow the service CAP_NET_BIND_SERVICE",
+                f"take a {key} above 1023, or allow the service CAP_NET_BIND_SERVICE",
             )
-        return failed("port", f"cannot listen at {where}: {error.strerror}", "change node.port")
+        return failed("port", f"cannot listen at {where}: {error.strerror}", f"change {key}")
     return well("port", f"{where} is free; no node is running on this data folder")
 
 

@@ -169,6 +169,7 @@ def _kind(outcome: Outcome) -> str:
 
 _WITHOUT = {
     Phase.CONNECT: "no connection",
+    Phase.TLS: "no TLS",
     Phase.REJECT: "association rejected",
     Phase.ABORT: "association aborted",
     Phase.TIMEOUT: "no answer in time",

@@ -12,13 +12,11 @@ import click
 from rich.table import Table
 
 from dicom_node.cli.common import config_option, console
-from dicom_node.config.auditing import UNAUDITED
-from dicom_node.config.load import Config, find, load
+from dicom_node.config.hazards import unmeant, unsafe
+from dicom_node.config.load import find, load
 from dicom_node.node import log
 from dicom_node.node.serve import RunningNode, start
 from dicom_node.tools.registry import load_models
-
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 @click.command()
@@ -61,7 +59,10 @@ def start_table(node: RunningNode) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("AE title", config.node.ae_title)
-    table.add_row("listens on", f"{config.node.host}:{node.port}")
+    if node.port != node.tls_port:
+        table.add_row("listens on", f"{config.node.host}:{node.port}")
+    if node.tls_port is not None:
+        table.add_row("with TLS on", f"{config.node.host}:{node.tls_port}")
     table.add_row("configuration", config.source)
     table.add_row("data folder", str(config.data_dir))
     for peer in config.peers:
@@ -78,28 +79,8 @@ def start_table(node: RunningNode) -> Table:
     for manifest in load_models(config.models_dir).values():
         table.add_row("model", f"{manifest.id} {manifest.version}: {manifest.description}")
     table.add_row("device", config.engine.device)
-    for warning in warnings(config):
+    for danger in unsafe(config):
+        table.add_row("[red]unsafe[/]", danger)
+    for warning in unmeant(config):
         table.add_row("[yellow]warning[/]", warning)
     return table
-
-
-def warnings(config: Config) -> list[str]:
-    """What an operator may not have meant."""
-    found = []
-    local = config.node.host.startswith(_LOOPBACK)
-    if config.receive.unknown_peers == "accept":
-        where = "" if local else ", from the whole network"
-        found.append(f"anybody may store here (receive.unknown_peers = accept){where}")
-    if local and any(not p.host.startswith(_LOOPBACK) for p in config.peers):
-        found.append("there are peers on other machines, but the node hears this machine alone")
-    if not local:
-        found.append("DICOM goes in clear over the network: TLS is not available in this version")
-    if not local and not config.audit.is_on:
-        found.append(UNAUDITED)
-    if not config.peers and config.receive.unknown_peers == "refuse":
-        found.append("no peer is configured: everybody will be rejected; add [[peer]]")
-    if not any(route.enabled for route in config.routes):
-        found.append("no route is enabled: nothing will be processed; add [[route]]")
-    if not config.results.research_use:
-        found.append("results are not marked as research (results.research_use = false)")
-    return found

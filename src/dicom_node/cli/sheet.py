@@ -10,7 +10,7 @@ from dicom_node.decide.routing import calls_from
 from dicom_node.dimse.conformance import name_of
 from dicom_node.domain.records import Peer
 from dicom_node.domain.text import printable
-from dicom_node.node.statement import TLS, Statement, routes_to
+from dicom_node.node.statement import Statement, routes_to
 
 WIDTH, _INDENT = 80, 18
 _UNCOMPRESSED = "Little Endian"
@@ -51,8 +51,8 @@ def _node(facts: Statement) -> Iterable[tuple[str, str]]:
         heard = f" (it listens on all: {facts.config.node.host})"
     yield "AE title", facts.config.node.ae_title
     yield "Host", facts.host + heard
-    yield "Port", facts.port
-    yield "TLS", dict(facts.security)[TLS]
+    yield "Port", facts.entrance.removeprefix("port ")
+    yield "TLS", facts.tls or "not configured"
     yield (
         "Associations",
         f"{facts.limits.associations_max} at a time, "
@@ -102,7 +102,7 @@ def _makes(facts: Statement) -> Iterable[tuple[str, str]]:
 
 def _steps(facts: Statement) -> Iterable[str]:
     """What the other side needs, each with whom it concerns."""
-    us = f"{facts.config.node.ae_title}, {facts.host}, port {facts.port}"
+    us = f"{facts.config.node.ae_title}, {facts.host}, {facts.entrance}"
     config = facts.config
     title, offering = config.node.ae_title, facts.offering
     steps = [
@@ -155,8 +155,13 @@ def _peer(facts: Statement, peer: Peer) -> str:
     address = ", ".join(calls_from(peer)) or "any address (`networks` is not configured)"
     may = ", ".join(sorted(peer.may)) or "nothing but C-ECHO"
     offers = ", ".join(sorted(peer.offers)) or "nothing"
+    if peer.certificates:
+        address += " (by TLS, with its certificate)"
+    if peer.user:
+        address += f" (as user {peer.user})"
+    where = f"{peer.host}:{peer.port}" + (" (by TLS)" if peer.tls else "")
     routes = ", ".join(route.name for route in routes_to(facts.config, peer)) or "none"
     return (
-        f"{peer.ae_title} at {peer.host}:{peer.port}. Calls from: {address}. May: {may}. "
+        f"{peer.ae_title} at {where}. Calls from: {address}. May: {may}. "
         f"Offers: {offers}. Results by route: {routes}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_node.cli.page import Page
@@ -147,7 +148,7 @@ def _interfaces(page: Page, facts: Statement) -> None:
         ("Item", "Value"),
         [
             ("listens on", facts.config.node.host + heard),
-            ("port", facts.port),
+            ("port", facts.entrance.removeprefix("port ")),
         ],
     )
 
@@ -158,7 +159,7 @@ def _configuration(page: Page, facts: Statement) -> None:
     page.say("Local:")
     page.table(
         ("AE title", "Port", "Address"),
-        [(facts.config.node.ae_title, facts.port, facts.host)],
+        [(facts.config.node.ae_title, facts.entrance.removeprefix("port "), facts.host)],
     )
     page.say("Remote, one entry `[[peer]]` each:")
     peers = facts.config.peers
@@ -217,6 +218,7 @@ def _security(page: Page, facts: Statement) -> None:
             "Anybody may verify and store (`receive.unknown_peers`)."
             if anyone
             else "Calling AE title and address must be those of a peer.",
+            *_proofs(facts),
             "What a peer may ask for is its `may`: "
             + ("; ".join(f"{p.name}: {_may(p)}" for p in facts.config.peers) or "nobody is known")
             + ".",
@@ -246,6 +248,27 @@ def _audit(page: Page) -> None:
             "Messages are kept until they are sent, within `audit.spool_mib`, and may come twice.",
         ]
     )
+
+
+def _proofs(facts: Statement) -> Iterator[str]:
+    """By what peers must prove themselves, beside title and address."""
+    proven = [p.name for p in facts.config.peers if p.certificates]
+    users = [p for p in facts.config.peers if p.user]
+    if proven:
+        yield f"By TLS alone, with a certificate that is configured: {', '.join(proven)}."
+    if users:
+        how = ", ".join(f"{p.name} (type {2 if p.passcode else 1})" for p in users)
+        yield (
+            f"User identity (PS3.7 §D.3.3.7) is demanded of {how}. A passcode counts over TLS "
+            "alone. A positive response is given where it is asked for."
+        )
+    others = " of others" if users else ""
+    yield f"User identity{others} is not looked at, and not answered."
+    if any(p.tls for p in facts.config.peers):
+        yield (
+            "A peer that is called by TLS must show one of its `certificates`; without these one "
+            "for its host name, or `tls_name`, by an issuer of `tls.ca`. The node shows its own."
+        )
 
 
 def _may(peer: Peer) -> str:

@@ -73,6 +73,11 @@ def _policies(page: Page, facts: Statement) -> None:
     page.table(
         ("Limit", "Wait for"),
         [
+            *(
+                [(f"{limits.handshake_s:g} s", "the handshake of TLS, from the connection on")]
+                if facts.tls_port
+                else []
+            ),
             (f"{limits.associate_s:g} s", "A-ASSOCIATE-RQ, from the connection on"),
             (f"{patience.pdu_s:g} s", "the rest of a PDU, from its header on"),
             (f"{patience.idle_s:g} s", "anything, on an association that was accepted"),
@@ -239,7 +244,8 @@ def _accepted(page: Page, facts: Statement) -> None:
     )
     page.say(
         "Role selection is answered: for Storage the requestor is SCU, for Storage Commitment it",
-        "may be either. There is no other extended negotiation.",
+        "may be either. User identity is looked at as in 7.2. There is no other extended",
+        "negotiation.",
     )
 
 

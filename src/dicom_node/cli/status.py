@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dicom_node.catalog import Catalog
-from dicom_node.cli import capacity
+from dicom_node.cli import capacity, guarded
 from dicom_node.cli.asking import counted
 from dicom_node.cli.common import config_option, json_option, print_json
 from dicom_node.cli.examine import node_runs
@@ -41,7 +41,8 @@ _REASON_MAX = 300
 @click.option(
     "--attention",
     is_flag=True,
-    help="Only what needs attention; exit 1 if there is, or the node cannot work.",
+    help="Only what needs attention; exit 1 if there is, the node cannot work, or a "
+    "certificate expires.",
 )
 @config_option
 @json_option
@@ -76,7 +77,8 @@ def status(limit: int, attention: bool, config_path: Path | None, as_json: bool)
         print_json(told)
     else:
         _print(told, attention_only=attention)
-    return 1 if attention and (told["attention"] or told["node"]["troubles"]) else 0
+    waits = told["attention"] or told["node"]["troubles"] or told["node"]["certificates"]
+    return 1 if attention and waits else 0
 
 
 def _known(catalog: Catalog, uids: Sequence[str]) -> list[Series]:
@@ -102,6 +104,7 @@ def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
         "refuses_for_want_of_space": free_gib < config.receive.min_free_gib,
         "level": str(takes.level),
         "level_reason": takes.reason,
+        "certificates": guarded.ending(config),
         "clock_doubted_until": clock_text(until) if SystemClock().now() < until else "",
     }
 
@@ -187,6 +190,8 @@ def _print_node(node: dict[str, Any], counts: dict[str, int]) -> None:
         f"{node['free_gib']} GiB free; {counts['series']} series, "
         f"{counted(counts['instance'], 'instance')}, {counted(counts['result'], 'result')}"
     )
+    for text in node["certificates"]:
+        say(text, colour="yellow")
     if node["clock_doubted_until"]:
         say(
             "the clock was far ahead of all that the node had recorded when it started: nothing is "
@@ -205,9 +210,8 @@ def _print(told: dict[str, Any], *, attention_only: bool) -> None:
             _print_row(row)
         say("what happened: dicom-node why UID; then: dicom-node retry UID, or release UID")
     elif attention_only:
-        click.echo(
-            "no series needs attention" if told["node"]["troubles"] else "nothing needs attention"
-        )
+        others = told["node"]["troubles"] or told["node"]["certificates"]
+        click.echo("no series needs attention" if others else "nothing needs attention")
     for row in told["waiting"]:
         say(
             f"{row['peer']} is waited for, with {counted(row['results'], 'result')}: "

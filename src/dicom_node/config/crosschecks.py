@@ -6,13 +6,16 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 
 from dicom_node.config.mistakes import did_you_mean, shown
 from dicom_node.config.schema import File
+from dicom_node.config.schema import Peer as PeerTable
 from dicom_node.decide import match, routing
+from dicom_node.decide.admission import FINGERPRINT
 from dicom_node.domain.identifiers import is_ae_title
 
 
 def cross_checks(file: File) -> list[str]:
     """One sentence for each contradiction within the file."""
-    return [*_times(file), *_room(file), *_peers(file), *_routes(file), *_audit(file)]
+    own = (_times, _room, _tls, _peers, _routes, _audit)
+    return [text for check in own for text in check(file)]
 
 
 def tools_and_keywords(
@@ -84,6 +87,37 @@ def _peers(file: File) -> Iterator[str]:
             file.node.port,
         ):
             yield f"peer[{i}] ('{peer.name}') is this node itself"
+
+
+def _tls(file: File) -> Iterator[str]:
+    tls = file.tls
+    if tls.certificate is not None and tls.key is None:
+        yield "tls.key is missing: tls.certificate has one"
+    if tls.key is not None and tls.certificate is None:
+        yield "tls.certificate is missing: tls.key is that of one"
+    if tls.certificate is None and not tls.plain:
+        yield "tls.plain is false: then tls.certificate is wanted, or nobody can be heard"
+    if tls.certificate is not None and tls.require_client_certificate and tls.ca is None:
+        yield (
+            "tls.ca is missing: require_client_certificate = true needs it "
+            "(false lets anybody in who speaks TLS)"
+        )
+    if tls.certificate is not None and tls.plain and 0 < tls.port == file.node.port:
+        yield f"tls.port is {tls.port}: that is node.port"
+    for i, peer in enumerate(file.peer):
+        yield from (f"peer[{i}].{text} (of '{peer.name}')" for text in _secrets(file, peer))
+
+
+def _secrets(file: File, peer: PeerTable) -> Iterator[str]:
+    tls = file.tls
+    heard = tls.certificate is not None and tls.ca is not None
+    pinned = all(name.startswith(FINGERPRINT) for name in peer.certificates)
+    if peer.certificates and not heard and not peer.tls:
+        yield "certificates cannot match: no caller can show any without tls.certificate and tls.ca"
+    if peer.tls and tls.ca is None and not (peer.certificates and pinned):
+        yield "tls is true: nobody vouches for it; tls.ca is wanted, or certificates by sha256:"
+    if peer.passcode and not peer.user:
+        yield "passcode has no user"
 
 
 def _repeated(table: str, what: str, values: Sequence[Hashable]) -> Iterator[str]:

@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from dicom_node.config import secrets
-from dicom_node.decide import match
+from dicom_node.decide import admission, match
 from dicom_node.domain.identifiers import is_ae_title, is_uid
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 
 
@@ -100,6 +101,20 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _certificate(value: str) -> str:
+    """With the digits of a fingerprint as they are compared: OpenSSL prints others."""
+    kind, colon, rest = value.partition(":")
+    if kind + colon == admission.FINGERPRINT:
+        digits = rest.replace(":", "").lower()
+        if not _SHA256.fullmatch(digits):
+            raise ValueError("a fingerprint has 64 hexadecimal digits after sha256:")
+        return admission.FINGERPRINT + digits
+    if kind + colon == admission.SUBJECT:
+        admission.subject_of(rest)  # says what is wrong
+        return value
+    raise ValueError('a certificate is named "sha256:" and its digits, or "subject:CN=name"')
+
+
 # the text in each: what a value is called, in messages and in docs/configuration.md
 AeTitle = Annotated[str, AfterValidator(_ae_title), "AE title"]
 Name = Annotated[str, AfterValidator(_name), "name"]
@@ -112,6 +127,7 @@ Url = Annotated[str, AfterValidator(_url), "http or https URL"]
 Endpoint = Annotated[str, AfterValidator(_endpoint), "HOST:PORT"]
 SECRET = "env:NAME or file:PATH"  # noqa: S105  # says where one stands
 Secret = Annotated[str, AfterValidator(_secret), SECRET]
+CertificateName = Annotated[str, AfterValidator(_certificate), "sha256:DIGITS or subject:NAME"]
 File = Annotated[Path, BeforeValidator(_file), "path of a file"]
 Folder = Annotated[Path, BeforeValidator(_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -19,10 +19,12 @@ from dicom_node.config.repair import repaired
 from dicom_node.config.schema import Complete, Engine, File, Node, Receive, Results
 from dicom_node.config.schema import Peer as PeerTable
 from dicom_node.config.schema import Route as RouteTable
+from dicom_node.config.transport import Tls
 from dicom_node.decide import match
 from dicom_node.decide.routing import Route
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.records import Peer
+from dicom_node.domain.security import TlsFiles
 
 FILE_NAME = "ae_config.toml"
 ENVIRONMENT = "DICOM_NODE_CONFIG"
@@ -46,6 +48,7 @@ class Config:
     complete: Complete
     engine: Engine
     results: Results
+    tls: Tls
     deliver: Deliver
     retain: Retain
     audit: Audit
@@ -146,6 +149,7 @@ def _config(file: File, *, base: Path, source: str) -> Config:
     models = file.node.models_dir
     data_dir = base / file.node.data_dir
     models_dir = shipped() / "models" if models is None else base / models
+    tls = _tls(file.tls, base)
     return Config(
         source=source,
         data_dir=data_dir,
@@ -155,16 +159,25 @@ def _config(file: File, *, base: Path, source: str) -> Config:
         complete=file.complete,
         engine=file.engine,
         results=file.results,
+        tls=tls,
         deliver=file.deliver,
         retain=file.retain,
         audit=file.audit.below(base),
         passing=frozenset(route.name for route in file.route if route.delete_after_delivery),
-        peers=tuple(_peer(table, base) for table in file.peer),
+        peers=tuple(_peer(table, base, tls.files()) for table in file.peer),
         routes=tuple(_route(table) for table in file.route),
     )
 
 
-def _peer(table: PeerTable, base: Path) -> Peer:
+def _tls(section: Tls, base: Path) -> Tls:
+    """With absolute paths."""
+    paths = {"certificate": section.certificate, "key": section.key, "ca": section.ca}
+    return section.model_copy(
+        update={key: base / path for key, path in paths.items() if path is not None}
+    )
+
+
+def _peer(table: PeerTable, base: Path, files: TlsFiles) -> Peer:
     return Peer(
         name=table.name,
         ae_title=table.ae_title,
@@ -180,6 +193,15 @@ def _peer(table: PeerTable, base: Path) -> Peer:
         fallback=table.fallback or "",
         dicomweb=table.dicomweb,
         dicomweb_token=secrets.absolute(table.dicomweb_token, base),
+        certificates=table.certificates,
+        user=table.user,
+        passcode=secrets.absolute(table.passcode, base),
+        max_associations=table.max_associations,
+        objects_per_minute=table.objects_per_minute,
+        in_flight_mib=table.in_flight_mib,
+        tls=table.tls,
+        tls_name=table.tls_name,
+        tls_files=files if table.tls else None,
     )
 
 

@@ -14,6 +14,7 @@ from dicom_node.config.auditing import Audit
 from dicom_node.config.kinds import (
     AeTitle,
     Asked,
+    CertificateName,
     Device,
     Folder,
     Gibibytes,
@@ -31,6 +32,7 @@ from dicom_node.config.kinds import (
     When,
 )
 from dicom_node.config.outgoing import Deliver, Retain
+from dicom_node.config.transport import Tls
 from dicom_node.decide import completeness
 
 
@@ -279,6 +281,51 @@ class Peer(Section):
     dicomweb_token: Secret = Field(
         default="", description="Where the bearer token for it stands: `env:NAME` or `file:PATH`."
     )
+    certificates: tuple[CertificateName, ...] = Field(
+        default=(),
+        strict=False,
+        description="Its certificate: `sha256:` and the fingerprint, or `subject:CN=name,O=...`; "
+        "of several one must match. Then it may call by TLS alone.",
+    )
+    user: str = Field(
+        default="",
+        max_length=1024,
+        description="What it must call itself by user identity negotiation, beside all that.",
+    )
+    passcode: Secret = Field(
+        default="",
+        description="Where the passcode of `user` stands: `env:NAME` or `file:PATH`. It counts "
+        "over TLS alone. Without it the name is all.",
+    )
+    max_associations: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Associations of it at a time, instead of `receive.max_associations_per_peer`.",
+    )
+    objects_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="How many objects it may send in a minute. Further ones are answered `A700`: "
+        "come again later. Without it: any number.",
+    )
+    in_flight_mib: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_048_576,
+        description="How much of its objects may be on its way at a time, over all of its "
+        "associations; beyond it, as above. An object that comes alone is let in whole.",
+    )
+    tls: bool = Field(
+        default=False, description="It is called by TLS, and shows one of its `certificates`."
+    )
+    tls_name: str = Field(
+        default="",
+        max_length=253,
+        description="The host name in its certificate, where that is not its `host`. Not looked at "
+        "where `certificates` say more.",
+    )
 
 
 class Route(Section):
@@ -329,6 +376,7 @@ class File(Section):
     complete: Complete = Complete()
     engine: Engine = Engine()
     results: Results = Results()
+    tls: Tls = Tls()
     deliver: Deliver = Deliver()
     retain: Retain = Retain()
     audit: Audit = Audit()

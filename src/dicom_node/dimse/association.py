@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from contextlib import suppress
 from dataclasses import replace
 
 from dicom_node.decide.patience import AFRESH, heard, left_s
-from dicom_node.dimse import contexts, pdu, status
+from dicom_node.dimse import contexts, pdu, status, tls
 from dicom_node.dimse.answers import asked
 from dicom_node.dimse.contract import AssociationRequest, Ending, Rejection, StoreAnswer
 from dicom_node.dimse.house import House
 from dicom_node.dimse.pdu import AssociateRequest, ProtocolError
 from dicom_node.dimse.serving import Serving, Terms
 from dicom_node.dimse.stream import Aborted, Associate, Event, Fragment, Release, Stream
+from dicom_node.dimse.transport import below_tls, deafen, say_goodbye
 from dicom_node.domain.identifiers import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -24,7 +26,6 @@ from dicom_node.domain.identifiers import (
 _FIRST_BUFFER_BYTES = 8 * 1024  # enough for a request; a silent connection costs no more
 _BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB
 _NO_STORAGE = frozenset({contexts.VERIFICATION, contexts.STORAGE_COMMITMENT})
-_GOODBYE_S = 2.0  # how long the peer may take to close after our last PDU
 
 
 class Stopped(Exception):
@@ -55,6 +56,7 @@ class Acceptor:
         )
         self._stopping = False
         self._fault = ""  # of the peer, for which it ends
+        self._unsecured = ""  # why there was no TLS
         self._ending: Ending | None = None
         self._number: int | None = None  # given by the receiver when it admits
         self._request = AssociationRequest(
@@ -74,13 +76,14 @@ class Acceptor:
         """
         self._fault = reason
         self._stopping = True
-        with suppress(OSError):  # it may be closed already
-            self._socket.shutdown(socket.SHUT_RD)
+        deafen(self._socket)
 
     def run(self) -> None:
         """Serve until the association ends; raises nothing that the peer can cause."""
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._house.secure is not None:
+                self._shake_hands(self._house.secure)
             self._converse()
         except ProtocolError as error:
             self._fault = str(error)
@@ -93,10 +96,34 @@ class Acceptor:
             self._end(Ending.TIMED_OUT, status.NO_REASON_GIVEN)
         except Stopped:
             self._end(Ending.STOPPED, status.BY_US)
+        except ssl.SSLError as error:
+            self._break(error)
         except OSError:
             self._ending = Ending.DISCONNECTED
         finally:
             self._close()
+
+    def _shake_hands(self, secure: tls.Contexts) -> None:
+        """Begin TLS: in all within handshake_s, however the bytes drip in."""
+        self._socket = connection = below_tls(self._socket, secure)
+        if self._stopping:  # while the socket changed hands
+            raise Stopped
+        connection.settimeout(self._house.limits.handshake_s)
+        connection.do_handshake()
+        self._request = replace(
+            self._request, over_tls=True, certificate=tls.certificate_of(connection)
+        )
+
+    def _break(self, error: ssl.SSLError) -> None:
+        """TLS did not come about, or broke. A connection that is only closed is told of nobody."""
+        if tls.is_gone(error):
+            self._ending = Ending.DISCONNECTED
+            return
+        self._ending = Ending.MALFORMED
+        if self._request.over_tls:
+            self._fault = f"its TLS broke: {tls.words(error)}"
+        else:
+            self._unsecured = tls.words(error)
 
     def _end(self, ending: Ending, abort: status.Abort) -> None:
         """A connection that has said nothing is closed without a word (PS3.8 §9.1.4)."""
@@ -114,24 +141,14 @@ class Acceptor:
             self._serving.abort()
         if self._fault:
             asked(lambda: receiver.broke(self._request, number, self._fault))
+        if self._unsecured:
+            asked(lambda: receiver.unsecured(self._request, self._unsecured))
         if number is not None:
             asked(lambda: receiver.ended(number, how))
         self._house.gate.leave(self)
-        with suppress(OSError):
-            self._say_goodbye()
+        if self._ending not in (Ending.DISCONNECTED, Ending.ABORTED):
+            say_goodbye(self._socket)
         self._socket.close()
-
-    def _say_goodbye(self) -> None:
-        """Wait for the peer to close: with bytes unread, close() would destroy our last PDU."""
-        if self._ending in (Ending.DISCONNECTED, Ending.ABORTED):
-            return
-        self._socket.shutdown(socket.SHUT_WR)
-        until = time.monotonic() + _GOODBYE_S
-        waste = bytearray(_FIRST_BUFFER_BYTES)
-        while (left := until - time.monotonic()) > 0:
-            self._socket.settimeout(left)
-            if not self._socket.recv_into(waste):
-                return
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -211,14 +228,14 @@ class Acceptor:
     # --- establishment ----------------------------------------------------------------------------
 
     def _associate(self, request: AssociateRequest) -> None:
-        self._request = AssociationRequest(
+        self._request = replace(
+            self._request,
             calling_ae=request.calling_ae,
             called_ae=request.called_ae,
-            address=self._address[0],
-            port=self._address[1],
             proposes_storage=any(
                 proposed.abstract_syntax not in _NO_STORAGE for proposed in request.contexts
             ),
+            identity=request.identity,
         )
         rejection = self._rejection(request)
         if rejection is None:
@@ -230,6 +247,7 @@ class Acceptor:
             self._send(pdu.encode_associate_rj(rejection))
             self._ending = Ending.STOPPED
             return
+        self._request = replace(self._request, identity=None)  # a passcode is not kept
         answered, roles = contexts.answer(request, self._house.contexts)
         terms = Terms(
             request=self._request,
@@ -247,6 +265,7 @@ class Acceptor:
                 roles=roles,
                 max_pdu=self._house.limits.pdu_bytes,
                 implementation=(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME),
+                identified=self._is_identified(request),
             )
         )
 
@@ -274,6 +293,13 @@ class Acceptor:
         if isinstance(idle_s, float):
             self._patience = replace(self._patience, idle_s=idle_s)
         return None
+
+    def _is_identified(self, request: AssociateRequest) -> bool:
+        """Whether to say that its user identity was accepted (PS3.7 §D.3.3.7.2)."""
+        number = self._number
+        if number is None or request.identity is None or not request.identity.wants_answer:
+            return False
+        return asked(lambda: self._house.receiver.identifies(number)) is True
 
     def _tell(self, rejection: Rejection) -> None:
         asked(lambda: self._house.receiver.rejected(self._request, rejection))

@@ -68,7 +68,8 @@ STORE_ANSWERS: Mapping[int, str] = MappingProxyType(
         status.MISTYPED_ARGUMENT: "The command lacks the Affected SOP Class or Instance UID, or "
         "its data set.",
         status.OUT_OF_RESOURCES: "Disk space is below `min_free_gib`, or the disk is full: try "
-        "again later. Or the object is larger than `max_object_gib`.",
+        "again later. Or the peer sends more than its `objects_per_minute` or `in_flight_mib`. Or "
+        "the object is larger than `max_object_gib`.",
         status.CLASS_MISMATCH: "A UID is missing or no UID, or class or instance differ from the "
         "command.",
         status.CANNOT_UNDERSTAND: "No data set, one that ends early, holds an element twice, nests "
@@ -117,7 +118,9 @@ REJECTIONS: Mapping[Rejection, str] = MappingProxyType(
     {
         status.CALLED_AE_UNKNOWN: "The called AE title is not that of the node, or is none.",
         status.CALLING_AE_UNKNOWN: "Calling AE title and address are not those of a configured "
-        "peer; or the title is none.",
+        "peer, or it shows none of its `certificates`; or the title is none.",
+        status.IDENTITY_REFUSED: "The peer's `user` and `passcode` are demanded, and its user "
+        "identity is missing, of another type, or wrong; or a passcode came without TLS.",
         status.APPLICATION_CONTEXT_NOT_SUPPORTED: "An application context other than DICOM's.",
         status.PROTOCOL_VERSION_NOT_SUPPORTED: "Bit 0 of the protocol version is not set.",
         status.TEMPORARY_CONGESTION: "Storage is proposed, and the node takes nothing in for now: "

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from dicom_node.decide.eviction import Crowd
 from dicom_node.decide.patience import Patience
+from dicom_node.domain.security import Certificate, Identity
 
 MIB = 1024 * 1024
 
@@ -17,14 +18,15 @@ MIB = 1024 * 1024
 class Limits:
     """What one receiver bears; every limit has its test.
 
-    crowd: connections that have not asked for an association yet. associate_s: from the connection
-    to the whole A-ASSOCIATE-RQ. patience: from then on. commitment_bytes, references_max: of one
-    message of Storage Commitment. misfits_max: objects of another class than their presentation
-    context's, before the association is aborted.
+    crowd: connections that have not asked for an association yet. handshake_s: of TLS, in all.
+    associate_s: from the connection to the whole A-ASSOCIATE-RQ. patience: from then on.
+    commitment_bytes, references_max: of one message of Storage Commitment. misfits_max: objects of
+    another class than their presentation context's, before the association is aborted.
     """
 
     associations_max: int = 64
     crowd: Crowd = field(default_factory=Crowd)
+    handshake_s: float = 10.0
     associate_s: float = 30.0
     patience: Patience = field(default_factory=Patience)
     pdu_bytes: int = 128 * 1024
@@ -39,13 +41,20 @@ class Limits:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRequest:
     """Who calls whom, and from where. proposes_storage: more than Verification and Storage
-    Commitment, whether or not any of it will be accepted."""
+    Commitment, whether or not any of it will be accepted.
+
+    certificate: by which it has proven itself; over_tls: whether it could. identity: what user it
+    says it is, which nobody has looked at.
+    """
 
     calling_ae: str
     called_ae: str
     address: str
     port: int
     proposes_storage: bool = True
+    over_tls: bool = False
+    certificate: Certificate | None = None
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +182,9 @@ class Receiver(Protocol):
     def idle_s(self, association: int) -> float | None:
         """How long an admitted association may say nothing; None: as long as any other."""
 
+    def identifies(self, association: int) -> bool:
+        """Whether the user identity of an admitted association was looked at, and is right."""
+
     def echoed(self, request: AssociationRequest) -> None:
         """A C-ECHO was answered on the association of that request."""
 
@@ -185,6 +197,9 @@ class Receiver(Protocol):
     def broke(self, request: AssociationRequest, association: int | None, reason: str) -> None:
         """It ended by a fault of the peer's. Told before ended(), and of connections, too, that
         are no association: then the request has an address, and hardly more."""
+
+    def unsecured(self, request: AssociationRequest, reason: str) -> None:
+        """A connection was to be one of TLS, and is none; the request has an address alone."""
 
 
 class Committer(Protocol):

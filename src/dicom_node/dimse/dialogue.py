@@ -7,6 +7,7 @@ being sent, and deadlock a release; so the services in which the peer may ask, t
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,10 @@ from dicom_node.dimse.outcome import Outcome, Phase, Timeouts, answered
 from dicom_node.dimse.pdu import AnsweredContext, ProposedContext, ProtocolError, Roles
 from dicom_node.dimse.status import rejection_words
 from dicom_node.dimse.stream import Aborted, Accepted, Event, Fragment, Rejected, Release, Stream
-from dicom_node.domain.errors import PeerError
+from dicom_node.dimse.tls import NoTls
+from dicom_node.dimse.tls import words as tls_words
+from dicom_node.dimse.transport import connected
+from dicom_node.domain.errors import ConfigurationError, PeerError
 from dicom_node.domain.identifiers import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -157,6 +161,8 @@ class Dialogue:
             count = self._socket.recv_into(self._view)
         except TimeoutError:
             return False
+        except ssl.SSLError as error:  # what it thinks of our certificate comes only now
+            raise self._ended(_without_tls(f"any more: {tls_words(error)}")) from None
         except OSError:
             count = 0
         if not count:
@@ -272,6 +278,10 @@ def _gone(words: str) -> Outcome:
     return Outcome(phase=Phase.ABORT, detail=words)
 
 
+def _without_tls(why: str) -> Outcome:
+    return Outcome(phase=Phase.TLS, detail=f"no TLS {why}")
+
+
 def _late(seconds: float) -> Outcome:
     return Outcome(phase=Phase.TIMEOUT, detail=f"no answer within {seconds:g} s")
 
@@ -313,10 +323,13 @@ def conversing(
 
 
 def _connected(peer: Peer, timeouts: Timeouts) -> socket.socket:
+    where = f"{peer.host}:{peer.port}"
     try:
-        connection = socket.create_connection((peer.host, peer.port), timeouts.connect_s)
+        return connected(peer, timeouts.connect_s)
+    except NoTls as error:
+        raise Ended(_without_tls(f"with {where}: {error}")) from None
+    except ConfigurationError as error:
+        raise Ended(Outcome(phase=Phase.TLS, detail=str(error))) from None
     except (OSError, UnicodeError):  # UnicodeError: what can be no host name
-        words = f"cannot connect to {peer.host}:{peer.port}"
+        words = f"cannot connect to {where}"
         raise Ended(Outcome(phase=Phase.CONNECT, detail=words)) from None
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection

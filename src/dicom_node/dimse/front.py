@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from socketserver import BaseRequestHandler
 
 from pynetdicom import AE
@@ -20,6 +20,7 @@ from dicom_node.dimse import contexts
 from dicom_node.dimse.association import Acceptor
 from dicom_node.dimse.contract import Committer, Limits, Receiver
 from dicom_node.dimse.house import Connection, Elsewhere, House
+from dicom_node.dimse.tls import Contexts
 from dicom_node.domain.errors import ConfigurationError
 
 _ACCEPT_PAUSE_S = 0.1  # after a failed accept (no descriptors left): not in a busy loop
@@ -136,6 +137,7 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
         limits: Limits,
         committer: Committer | None,
         elsewhere: Elsewhere | None,
+        secure: Contexts | None = None,
     ) -> None:
         """Say who is behind the socket; before the accept loop runs."""
         self.elsewhere = elsewhere
@@ -148,7 +150,16 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
             contexts=contexts.answerable(self.contexts),
             gate=self.doorkeeper,
             committer=committer,
+            secure=secure,
         )
+
+    def open_beside(self, other: Listener, secure: Contexts) -> None:
+        """As open(), to the house of another listener, with the same limits: by TLS."""
+        self.elsewhere = other.elsewhere
+        self.stopped = threading.Event()
+        self._failures = Count()
+        self.doorkeeper = other.doorkeeper
+        self.house = replace(other.house, secure=secure)
 
     def close_door(self) -> None:
         """Accept nobody any more."""
@@ -180,15 +191,23 @@ class Listener(AssociationServer):  # type: ignore[misc]  # pynetdicom is untype
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A running SCP."""
+    """A running SCP. beside: another one that serves the same node by TLS."""
 
     listener: Listener
     thread: threading.Thread
+    beside: Server | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on."""
         return int(self.listener.server_address[1])
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port for TLS, if there is one."""
+        if self.listener.house.secure is not None:
+            return self.port
+        return self.beside.tls_port if self.beside is not None else None
 
     def active(self) -> int:
         """How many associations there are."""
@@ -196,13 +215,19 @@ class Server:
 
     def stop(self, grace_s: float) -> None:
         """Accept nobody any more; associations still there after grace_s seconds are aborted."""
-        self.listener.close_door()
-        self.thread.join()
+        self.close()
         doorkeeper = self.listener.doorkeeper
         doorkeeper.empty(grace_s)
         doorkeeper.interrupt_all()
         if not doorkeeper.empty(_INTERRUPTED_S):
             _log.error("%d associations did not end", doorkeeper.active())
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        for server in (self, self.beside):
+            if server is not None:
+                server.listener.close_door()
+                server.thread.join()
 
 
 def listen(

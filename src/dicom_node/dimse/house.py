@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dicom_node.dimse.contexts import Answerable
 from dicom_node.dimse.contract import Committer, Limits, Receiver
+from dicom_node.dimse.tls import Contexts
 
 
 class Connection(Protocol):
@@ -39,13 +40,14 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """What all associations of a server share."""
+    """What all associations of a server share. secure: they begin with TLS; None: they do not."""
 
     receiver: Receiver
     limits: Limits
     contexts: Answerable
     gate: Gate
     committer: Committer | None = None
+    secure: Contexts | None = None
 
 
 class Elsewhere(Protocol):

@@ -13,6 +13,7 @@ class Phase(StrEnum):
     """Where an operation ended."""
 
     CONNECT = "connect"  # no TCP connection
+    TLS = "tls"  # a connection, but no TLS, or not with whom it should be
     REJECT = "reject"  # A-ASSOCIATE-RJ
     ABORT = "abort"  # A-ABORT, or the connection was closed
     TIMEOUT = "timeout"  # no answer in time

@@ -13,6 +13,7 @@ from dicom_node.dimse.status import (
     Abort,
 )
 from dicom_node.domain.errors import PeerError
+from dicom_node.domain.security import Identity
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ = 0x01, 0x02, 0x03
 P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 0x04, 0x05, 0x06, 0x07
@@ -20,6 +21,7 @@ P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 0x04, 0x05, 0x06, 0x07
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 §A.2.1
 CONTEXTS_MAX = 128  # odd identifiers from 1 to 255 (PS3.8 §9.3.2.2)
 _ASSUMED_MAX_PDU = 16384  # of a peer that does not say; the usual default
+_USER_IDENTITY, _IDENTITY_ACCEPTED = 0x58, 0x59
 _FIXED_BYTES = 68  # of an A-ASSOCIATE body, before its items (PS3.8 Table 9-11)
 
 
@@ -70,6 +72,7 @@ class AssociateRequest:
     contexts: tuple[ProposedContext, ...]
     max_pdu: int
     roles: Mapping[str, Roles] = field(default_factory=dict)
+    identity: Identity | None = None
 
 
 def decode_associate_rq(body: bytes | bytearray) -> AssociateRequest:
@@ -107,6 +110,7 @@ def decode_associate_rq(body: bytes | bytearray) -> AssociateRequest:
         contexts=tuple(contexts),
         max_pdu=max_pdu,
         roles=roles,
+        identity=_identity(user),
     )
 
 
@@ -167,6 +171,26 @@ def _roles(value: memoryview) -> tuple[str, Roles]:
     return _text(value[2 : 2 + length]), Roles(scu=value[-2] == 1, scp=value[-1] == 1)
 
 
+def _identity(user: memoryview) -> Identity | None:
+    """The User Identity item of a request, whatever its type (PS3.7 Table D.3-14)."""
+    found = [value for kind, value in _items(user) if kind == _USER_IDENTITY]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise ProtocolError("there are two user identities", UNEXPECTED_PARAMETER)
+    (value,) = found
+    first = int.from_bytes(value[2:4], "big")
+    second = int.from_bytes(value[4 + first : 6 + first], "big")
+    if len(value) < 6 or len(value) != 6 + first + second:
+        raise ProtocolError("a user identity does not fit its lengths")
+    return Identity(
+        kind=value[0],
+        wants_answer=value[1] == 1,
+        primary=bytes(value[4 : 4 + first]),
+        secondary=bytes(value[6 + first :]),
+    )
+
+
 def encode_associate_rq(
     *,
     called_ae: str,
@@ -223,22 +247,30 @@ def encode_associate_ac(
     roles: Mapping[str, Roles],
     max_pdu: int,
     implementation: tuple[str, str],
+    identified: bool = False,
 ) -> bytes:
-    """Write an A-ASSOCIATE-AC (PS3.8 §9.3.3); implementation: class UID and version name."""
+    """Write an A-ASSOCIATE-AC (PS3.8 §9.3.3); implementation: class UID and version name.
+
+    identified: says that the user identity was accepted; there is nothing to say beside, for name
+    and passcode (PS3.7 Table D.3-15).
+    """
     items = _item(0x10, APPLICATION_CONTEXT.encode())
     for context in contexts:
         head = bytes((context.context_id, 0, context.result, 0))
         items += _item(0x21, head + _item(0x40, context.transfer_syntax.encode()))
-    items += _user_item(roles, max_pdu, implementation)
+    accepted = _item(_IDENTITY_ACCEPTED, bytes(2)) if identified else b""
+    items += _user_item(roles, max_pdu, implementation, accepted)
     return _pdu(ASSOCIATE_AC, struct.pack(">HH", 1, 0) + echoed + items)
 
 
-def _user_item(roles: Mapping[str, Roles], max_pdu: int, implementation: tuple[str, str]) -> bytes:
+def _user_item(
+    roles: Mapping[str, Roles], max_pdu: int, implementation: tuple[str, str], more: bytes = b""
+) -> bytes:
     user = _item(0x51, struct.pack(">I", max_pdu)) + _item(0x52, implementation[0].encode())
     for sop_class, role in roles.items():
         uid = sop_class.encode("latin-1")
         user += _item(0x54, struct.pack(">H", len(uid)) + uid + bytes((role.scu, role.scp)))
-    return _item(0x50, user + _item(0x55, implementation[1].encode()))
+    return _item(0x50, user + _item(0x55, implementation[1].encode()) + more)
 
 
 def _item(kind: int, value: bytes) -> bytes:

@@ -17,6 +17,8 @@ from pynetdicom.transport import AssociationSocket
 from dicom_node.dimse.contract import Rejection
 from dicom_node.dimse.outcome import Outcome, Phase, Timeouts, answered
 from dicom_node.dimse.status import rejection_words
+from dicom_node.dimse.tls import ClientContext, ClientSocket, client_context
+from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.domain.records import Peer
 
@@ -33,7 +35,16 @@ def hush() -> None:
 
 
 class _Socket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is untyped
-    """Closes also what cannot be shut down; pynetdicom 3.0.4 leaves that to the collector."""
+    """Closes also what cannot be shut down; pynetdicom 3.0.4 leaves that to the collector.
+
+    And it waits for no data where TLS has only talked to itself: 3.0.4 would hang in recv().
+    """
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are data to be read."""
+        held = self.socket
+        return bool(super().ready) and (not isinstance(held, ClientSocket) or held.has_come())
 
     def _shutdown_socket(self) -> None:
         if self.socket is not None:
@@ -60,6 +71,7 @@ class Requestor:
     def __init__(self, peer: Peer, timeouts: Timeouts) -> None:
         self.association: Any = None
         self.failure: Outcome | None = None
+        self.context: ClientContext | None = None  # of TLS
         self._peer = peer
         self._timeouts = timeouts
         self._asked_at = 0.0
@@ -116,6 +128,8 @@ class Requestor:
         if self._rejection is not None:
             words = rejection_words(self._rejection)
             return Outcome(phase=Phase.REJECT, detail=words, rejection=self._rejection)
+        if self._trouble:
+            return self._without_tls()
         if not self._connected:
             return Outcome(phase=Phase.CONNECT, detail=f"cannot connect to {where}")
         if association.rejected_contexts and not association.accepted_contexts:
@@ -132,7 +146,17 @@ class Requestor:
         if self.association is not None and self.association.is_established:
             self.association.release()
 
+    @property
+    def _trouble(self) -> str:
+        return self.context.trouble if self.context is not None else ""
+
+    def _without_tls(self) -> Outcome:
+        where = f"{self._peer.host}:{self._peer.port}"
+        return Outcome(phase=Phase.TLS, detail=f"no TLS with {where}: {self._trouble}")
+
     def _unanswered(self, patience_s: float) -> Outcome:
+        if self._trouble:
+            return self._without_tls()
         waited_s = time.monotonic() - self._asked_at
         if not self._aborted_by_peer and waited_s >= 0.95 * patience_s:
             return Outcome(phase=Phase.TIMEOUT, detail=f"no answer within {patience_s:g} s")
@@ -161,6 +185,7 @@ def associated(
     entity.dimse_timeout = entity.network_timeout = timeouts.answer_s
     requestor.asking()
     try:
+        requestor.context = context = client_context(peer) if peer.tls else None
         requestor.association = entity.associate(
             peer.host,
             peer.port,
@@ -168,9 +193,12 @@ def associated(
             ae_title=peer.ae_title,
             max_pdu=MAX_PDU,
             ext_neg=list(negotiation),
+            tls_args=None if context is None else (context, context.server_name),
             evt_handlers=[*requestor.watchers(), *handlers],
         )
         requestor.failure = requestor.established()
+    except ConfigurationError as error:
+        requestor.failure = Outcome(phase=Phase.TLS, detail=str(error))
     except (OSError, UnicodeError) as error:  # a name that cannot be resolved, or is none
         words = error.strerror if isinstance(error, OSError) else "this is no host name"
         requestor.failure = Outcome(

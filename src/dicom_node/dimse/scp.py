@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pynetdicom.presentation import PresentationContext
 
@@ -28,8 +28,9 @@ from dicom_node.dimse.contract import (
     StoreAnswer,
     StoreRequest,
 )
-from dicom_node.dimse.front import Server, listen
+from dicom_node.dimse.front import Listener, Server, listen
 from dicom_node.dimse.house import Elsewhere
+from dicom_node.dimse.tls import Contexts
 
 __all__ = [
     "AssociationRequest",
@@ -44,11 +45,13 @@ __all__ = [
     "Reference",
     "Refusal",
     "Rejection",
+    "SecurePort",
     "Server",
     "Sink",
     "StoreAnswer",
     "StoreRequest",
     "acceptable",
+    "serve_beside",
     "serve_storage",
 ]
 
@@ -66,31 +69,59 @@ def acceptable(extra: Extra, *, commitment: bool) -> list[PresentationContext]:
     return acceptor_contexts(extra.classes, extra.syntaxes, commitment=commitment)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurePort:
+    """A port on which every connection begins with TLS (PS3.15 §B.12)."""
+
+    number: int
+    contexts: Contexts
+
+
 def serve_storage(
     *,
     ae_title: str,
     host: str,
-    port: int,
+    port: int | SecurePort,
     receiver: Receiver,
     committer: Committer | None = None,
     limits: Limits | None = None,
     extra: Extra | None = None,
     elsewhere: Elsewhere | None = None,
 ) -> Server:
-    """Listen on host:port (0: any free port) and serve until stop().
+    """Listen on host:port (0: any free port) and serve until stop(). port: for TLS, a SecurePort.
 
     committer: None, and Storage Commitment is refused at negotiation.
     extra: UIDs taken beside all that the standard knows (see contexts).
     elsewhere: other processes that are given the connections; None: all are served in this one.
     Raises ConfigurationError if the address cannot be had.
     """
+    number, secure = (port, None) if isinstance(port, int) else (port.number, port.contexts)
     listener = listen(
         ae_title=ae_title,
         host=host,
-        port=port,
+        port=number,
         acceptable=acceptable(extra or Extra(), commitment=committer is not None),
     )
-    listener.open(receiver, limits or Limits(), committer, elsewhere)
+    listener.open(receiver, limits or Limits(), committer, elsewhere, secure)
+    return _running(listener)
+
+
+def serve_beside(server: Server, *, host: str, port: SecurePort) -> Server:
+    """Listen on another port, too: the same node, the same limits, by TLS.
+
+    Raises ConfigurationError if the address cannot be had; then the server is as it was.
+    """
+    listener = listen(
+        ae_title=server.listener.ae.ae_title,
+        host=host,
+        port=port.number,
+        acceptable=server.listener.contexts,
+    )
+    listener.open_beside(server.listener, port.contexts)
+    return replace(server, beside=_running(listener))
+
+
+def _running(listener: Listener) -> Server:
     thread = threading.Thread(target=listener.serve_forever, name="listener", daemon=True)
     thread.start()
     return Server(listener=listener, thread=thread)

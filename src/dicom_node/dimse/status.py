@@ -72,6 +72,7 @@ CALLING_AE_UNKNOWN = Rejection(result=1, source=1, reason=3)
 CALLED_AE_UNKNOWN = Rejection(result=1, source=1, reason=7)
 PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(result=1, source=2, reason=2)
 TEMPORARY_CONGESTION = Rejection(result=2, source=3, reason=1)
+IDENTITY_REFUSED = Rejection(result=1, source=1, reason=1)  # there is no reason of its own
 LOCAL_LIMIT_EXCEEDED = Rejection(result=2, source=3, reason=2)
 
 _REJECTION_WORDS: dict[tuple[int, int], str] = {

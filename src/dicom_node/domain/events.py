@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dicom_node.domain import keeping as k
+from dicom_node.domain import security as s
 from dicom_node.domain.records import Delivery, Instance, Result, Step
 from dicom_node.domain.states import DeliveryState, SeriesState
 
@@ -374,4 +375,5 @@ Event = (
     | RejectionOwed
     | DeliveryReset
     | k.Keeping
+    | s.Security
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dicom_node.domain.security import TlsFiles
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 
 Attributes = Mapping[str, object]
@@ -19,6 +20,11 @@ class Peer:
     idle_s: how long an association of its may say nothing, likewise.
     fallback: the kind of result that it gets where it takes no Segmentation; "" for none.
     dicomweb: base URL of its DICOMweb services (PS3.18); dicomweb_token: where its token stands.
+    certificates: one of these it shows; each "sha256:" and 64 digits, or "subject:" and a name.
+    user, passcode: what it calls itself, and where the proof of that stands; "" if not demanded.
+    max_associations, objects_per_minute, in_flight_mib: its quotas; None is that of the node.
+    tls: whether it is called by TLS; tls_name: the host name in its certificate, "" is its host.
+    tls_files: what this node shows it then, and whom it trusts.
     """
 
     name: str
@@ -35,6 +41,15 @@ class Peer:
     fallback: str = ""
     dicomweb: str = ""
     dicomweb_token: str = ""
+    certificates: tuple[str, ...] = ()
+    user: str = ""
+    passcode: str = ""
+    max_associations: int | None = None
+    objects_per_minute: int | None = None
+    in_flight_mib: int | None = None
+    tls: bool = False
+    tls_name: str = ""
+    tls_files: TlsFiles | None = None
 
     @property
     def can_be_asked(self) -> bool:

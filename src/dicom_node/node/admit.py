@@ -8,16 +8,25 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from dicom_node.decide.routing import Sender, resolve_sender
+from dicom_node.config.secrets import reveal
+from dicom_node.decide.admission import Caller, Stranger, identified, whom
 from dicom_node.decide.telling import Pace
 from dicom_node.dimse.contract import AssociationRequest, Refusal, Rejection
-from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED, TEMPORARY_CONGESTION
+from dicom_node.dimse.status import (
+    CALLED_AE_UNKNOWN,
+    CALLING_AE_UNKNOWN,
+    IDENTITY_REFUSED,
+    LOCAL_LIMIT_EXCEEDED,
+    TEMPORARY_CONGESTION,
+)
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import CatalogError
+from dicom_node.domain import security as s
+from dicom_node.domain.errors import CatalogError, ConfigurationError
 from dicom_node.domain.records import Peer
 from dicom_node.domain.text import printable
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.quotas import Counted, Meter, quota_of
 from dicom_node.node.refusals import Repeats
 
 ONCE = Pace()  # an hour, of the same
@@ -51,6 +60,8 @@ class _Open:
     opened_at: float
     may_store: bool
     idle_s: float | None
+    flight: Counted | None = None
+    is_identified: bool = False
     recorded: bool = False
 
 
@@ -79,40 +90,61 @@ class Doors:
         self._untold: list[e.AssociationEnded] = []
         self._lock = threading.Lock()
         self._repeats = Repeats(ONCE, STRANGERS)
+        self._meters = {
+            peer.name: Meter(quota, clock)
+            for peer in admission.peers
+            if (quota := quota_of(peer)) is not None
+        }
         self._last = journal.catalog.views.last_association()
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
         """A number for the association, or why not (PS3.8 §9.3.4)."""
         if request.called_ae.strip() != self._admission.ae_title:
-            return self._reject(request, f"this node is called {self._admission.ae_title}", 7)
-        sender = Sender(ae_title=request.calling_ae, address=request.address)
-        peer = resolve_sender(sender, self._admission.peers)
-        if peer is None and not self._admission.accept_unknown:
-            return self._reject(
-                request, "no [[peer]] in the configuration has this AE title at this address", 3
-            )
+            reason = f"this node is called {self._admission.ae_title}"
+            return self._reject(request, reason, CALLED_AE_UNKNOWN)
+        caller = Caller(
+            ae_title=request.calling_ae,
+            address=request.address,
+            over_tls=request.over_tls,
+            certificate=request.certificate,
+            identity=request.identity,
+        )
+        peer = whom(caller, self._admission.peers, accept_unknown=self._admission.accept_unknown)
+        if isinstance(peer, Stranger):
+            return self._reject(request, peer.reason, CALLING_AE_UNKNOWN)
+        if peer is not None and (stranger := _user(peer, caller)) is not None:
+            return self._reject(request, stranger.reason, IDENTITY_REFUSED)
         if request.proposes_storage and self._admission.closed():
             return self._reject(request, "the node takes in nothing for now", TEMPORARY_CONGESTION)
+        return self._count(request, peer)
+
+    def _count(self, request: AssociationRequest, peer: Peer | None) -> int | Rejection:
+        """A number, unless there are too many of this peer."""
         who = (peer.name, "") if peer is not None else ("", request.address)
+        most = self._admission.peer_max
+        if peer is not None and peer.max_associations is not None:
+            most = peer.max_associations
         with self._lock:
-            if sum(known.who == who for known in self._open.values()) < self._admission.peer_max:
+            if sum(known.who == who for known in self._open.values()) < most:
                 self._last += 1
                 self._open[self._last] = _Open(
-                    request=request,
+                    request=replace(request, identity=None),  # a passcode is not kept
                     who=who,
                     opened_at=self._clock.now(),
                     may_store=peer is None or "store" in peer.may,
                     idle_s=None if peer is None else peer.idle_s,
+                    flight=self._flight(peer),
+                    is_identified=peer is not None and bool(peer.user),
                 )
                 return self._last
-        reason = f"it has {self._admission.peer_max} associations already, as many as a peer may"
+        reason = f"it has {most} associations already, as many as a peer may"
         return self._reject(request, reason, LOCAL_LIMIT_EXCEEDED)
 
-    def _reject(self, request: AssociationRequest, reason: str, code: int | Rejection) -> Rejection:
-        """code: a rejection, or the reason of one that is permanent, by the service user."""
-        rejection = (
-            code if isinstance(code, Rejection) else Rejection(result=1, source=1, reason=code)
-        )
+    def _flight(self, peer: Peer | None) -> Counted | None:
+        meter = self._meters.get(peer.name) if peer is not None else None
+        return Counted(meter) if meter is not None else None
+
+    def _reject(self, request: AssociationRequest, reason: str, rejection: Rejection) -> Rejection:
         self.rejected(request, reason)
         return rejection
 
@@ -142,6 +174,11 @@ class Doors:
         key = (event.calling_ae, event.address, reason, number if recorded else None)
         self._record_once(event, key)
 
+    def unsecured(self, request: AssociationRequest, reason: str) -> None:
+        """Record that there was no TLS with somebody, unless the same was recorded lately."""
+        event = s.HandshakeFailed(at=self._clock.now(), address=request.address, reason=reason)
+        self._record_once(event, (event.address, reason))
+
     def refused(self, refusal: Refusal) -> None:
         """Record the refusal of what is no SOP Instance, unless the same was recorded lately."""
         event = e.RequestRefused(
@@ -158,7 +195,7 @@ class Doors:
 
     def _record_once(
         self,
-        event: e.AssociationRejected | e.AssociationBroken | e.RequestRefused,
+        event: e.AssociationRejected | e.AssociationBroken | e.RequestRefused | s.HandshakeFailed,
         key: tuple[str | int | None, ...],
     ) -> None:
         times = self._repeats.times(key, event.at)
@@ -169,6 +206,14 @@ class Doors:
     def idle_s(self, number: int) -> float | None:
         """How long this association may say nothing, if its peer is an exception."""
         return self._open[number].idle_s
+
+    def identifies(self, number: int) -> bool:
+        """Whether its user identity was demanded, and right."""
+        return self._open[number].is_identified
+
+    def flight(self, number: int) -> Counted | None:
+        """What counts its objects, if its peer has a quota."""
+        return self._open[number].flight
 
     def echoed(self, request: AssociationRequest) -> None:
         """A line in the log, and no trace in the catalog: IT probes every few seconds."""
@@ -183,6 +228,8 @@ class Doors:
         """The association is over; recorded if it stored anything, or was refused something."""
         with self._lock:
             gone = self._open.pop(association, None)
+        if gone is not None and gone.flight is not None:
+            gone.flight.ended()  # whatever became of its receiver
         if gone is None or not gone.recorded:
             return
         over = e.AssociationEnded(at=self._clock.now(), number=association, how=how)
@@ -232,3 +279,11 @@ class Doors:
         """These events of opening() could not be recorded: the next thing stored tries again."""
         if events:
             self._open[number].recorded = False
+
+
+def _user(peer: Peer, caller: Caller) -> Stranger | None:
+    """Whether it is the user that it must be; None if so."""
+    try:
+        return identified(peer, caller, reveal(peer.passcode) if peer.user else "")
+    except ConfigurationError as error:
+        return Stranger(reason=f"its passcode cannot be compared: {error}")

@@ -18,6 +18,7 @@ from dicom_node.catalog.trail import Party, Trail
 from dicom_node.dimse.status import NOT_AUTHORISED
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
+from dicom_node.domain import security as s
 from dicom_node.domain.records import Peer
 from dicom_node.domain.states import DeliveryState
 
@@ -32,6 +33,7 @@ AUDITED = (
     e.DeliveryClaimed,
     e.DeliveryEnded,
     k.SeriesPurged,
+    s.HandshakeFailed,
 )
 """What is told by itself; of InstanceArrived it is told that it began, and how it ended."""
 KINDS = frozenset(kind.__name__ for kind in AUDITED)
@@ -49,8 +51,9 @@ TOLD: Mapping[codes.Code, str] = MappingProxyType(
         codes.EXPORT: "A person had instances written into a folder (`get`).",
         codes.QUERY: "A peer is asked how many instances it has, or which; a person asks one "
         "(`find`, `move`, `get`), and stands there as requestor.",
-        codes.SECURITY_ALERT: "An association was rejected; a connection broke the protocol; a "
-        "peer asked for what its `may` lacks; audit messages were lost.",
+        codes.SECURITY_ALERT: "An association was rejected; TLS did not come about; a "
+        "connection broke the protocol; a peer asked for what its `may` lacks; audit messages were "
+        "lost.",
     }
 )
 """Which messages there are, and when."""
@@ -139,6 +142,8 @@ class Teller:
                 return (self._alert(event, f"rejected: {event.reason}", event.times),)
             case e.AssociationBroken():
                 return (self._alert(event, event.reason, event.times),)
+            case s.HandshakeFailed():
+                return (self._alert(event, f"no TLS: {event.reason}", event.times),)
             case e.RequestRefused():
                 return self._restricted(event) if event.status == NOT_AUTHORISED else ()
             case e.InstanceRefused():
@@ -227,14 +232,18 @@ class Teller:
         return _of_caller(event.calling_ae, address)
 
     def _alert(
-        self, event: e.AssociationRejected | e.AssociationBroken, what: str, times: int
+        self,
+        event: e.AssociationRejected | e.AssociationBroken | s.HandshakeFailed,
+        what: str,
+        times: int,
     ) -> Message:
+        title = "" if isinstance(event, s.HandshakeFailed) else event.calling_ae
         return message.security_alert(
             at=event.at,
             node=self._node,
             kind=codes.NODE_AUTHENTICATION,
             what=_often(what, times),
-            by=_of_caller(event.calling_ae, event.address),
+            by=_of_caller(title, event.address),
         )
 
     def _delivery(self, event: e.DeliveryClaimed | e.DeliveryEnded) -> Iterator[Message]:

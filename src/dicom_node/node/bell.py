@@ -26,6 +26,7 @@ RECEIVERS = "receivers"
 RECONCILE = "reconcile"
 AUDIT = "audit"
 AUDIT_SEND = "audit-send"
+CERTIFICATES = "certificates"
 
 PERFORMERS_MAX = 64
 """So many performers are rung where it is not known how many there are."""

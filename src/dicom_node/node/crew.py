@@ -150,7 +150,9 @@ class Crew:
                 house.gate.leave(handed)
                 here.close()
                 return False
-            message = json.dumps(["serve", handed.number, *address]).encode()
+            message = json.dumps(
+                ["serve", handed.number, *address, house.secure is not None]
+            ).encode()
             try:
                 socket.send_fds(control, [message], [connection.fileno(), there.fileno()])
             except OSError:  # it has died, or is stuck; the desk hears that `there` is closed

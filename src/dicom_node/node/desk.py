@@ -13,6 +13,7 @@ from typing import Any, cast
 from dicom_node.dimse.answers import asked
 from dicom_node.dimse.contract import AssociationRequest, Rejection
 from dicom_node.dimse.house import Connection, House
+from dicom_node.node.quotas import Flight
 from dicom_node.node.receive import StorageReceiver
 from dicom_node.node.wire import Channel, Gone
 
@@ -38,6 +39,12 @@ class Desk:
             "admit": self._admit,
             "ended": self._ended,
             "idle_s": receiver.idle_s,
+            "identifies": receiver.identifies,
+            "unsecured": receiver.unsecured,
+            "is_metered": lambda number: receiver.flight(number) is not None,
+            "began": lambda number: self._flight(number).began(),
+            "came": lambda number, count: self._flight(number).came(count),
+            "landed": lambda number: self._flight(number).ended(),
             "echoed": receiver.echoed,
             "refused": receiver.refused,
             "rejected": receiver.rejected,
@@ -68,6 +75,13 @@ class Desk:
         if isinstance(verdict, int):
             self._number = verdict
         return verdict
+
+    def _flight(self, number: int) -> Flight:
+        """Asked for by who knows that there is one."""
+        flight = self._receiver.flight(number)
+        if flight is None:
+            raise LookupError("nothing of this association is counted")
+        return flight
 
     def _ended(self, number: int, how: str) -> None:
         self._number = None

@@ -27,6 +27,7 @@ from dicom_node.iod.received import Received, check_received
 from dicom_node.node.admit import Admission, Doors
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.quotas import Flight, Metered
 from dicom_node.node.refusals import Refusals
 from dicom_node.spool.store import Incoming, Spool, Stored
 
@@ -71,9 +72,14 @@ class StorageReceiver:
         if refusal is not None:
             return refusal
         try:
-            return StorageSink(self, request, self._spool.begin())
+            sink = StorageSink(self, request, self._spool.begin())
         except SpoolError as error:
             return self.refuse(request, for_disk(error), str(error))
+        return metered(self, sink, request, self.flight(request.association))
+
+    def flight(self, association: int) -> Flight | None:
+        """What counts its objects on their way, if its peer has a quota."""
+        return self._doors.flight(association)
 
     def may_begin(self, request: StoreRequest) -> StoreAnswer | None:
         """Why an object is refused before it comes; None if it is not."""
@@ -81,6 +87,9 @@ class StorageReceiver:
             return self.refuse(
                 request, NOT_AUTHORISED, 'this peer may not store here: its `may` lacks "store"'
             )
+        flight = self._doors.flight(request.association)
+        if flight is not None and (reason := flight.meter.refusal()):
+            return self.refuse(request, OUT_OF_RESOURCES, reason)
         try:
             if self._spool.free_bytes() < self._admission.min_free_bytes:
                 return self.refuse(request, OUT_OF_RESOURCES, "disk space is below the limit")
@@ -95,6 +104,10 @@ class StorageReceiver:
         """How long it may say nothing, if its peer is an exception."""
         return self._doors.idle_s(association)
 
+    def identifies(self, association: int) -> bool:
+        """Whether its user identity was demanded, and right."""
+        return self._doors.identifies(association)
+
     def echoed(self, request: AssociationRequest) -> None:
         """C-ECHO leaves no trace in the catalog."""
         self._doors.echoed(request)
@@ -106,6 +119,10 @@ class StorageReceiver:
     def broke(self, request: AssociationRequest, association: int | None, reason: str) -> None:
         """It ended by a fault of the peer's."""
         self._doors.broke(request, association, reason)
+
+    def unsecured(self, request: AssociationRequest, reason: str) -> None:
+        """There was no TLS with it."""
+        self._doors.unsecured(request, reason)
 
     def refused(self, refusal: Refusal) -> None:
         """The front refused a request by itself."""
@@ -293,6 +310,13 @@ class Keeper(Protocol):
         self, request: StoreRequest, status: int, reason: str, attributes: Attributes | None = None
     ) -> StoreAnswer:
         """Record why, and answer it."""
+
+
+def metered(keeper: Keeper, sink: Sink, request: StoreRequest, flight: Flight | None) -> Sink:
+    """The sink, with its bytes counted if its peer has a quota."""
+    if flight is None:
+        return sink
+    return Metered(sink, flight, lambda why: keeper.refuse(request, OUT_OF_RESOURCES, why))
 
 
 def for_disk(error: SpoolError) -> int:

@@ -22,6 +22,7 @@ from typing import cast
 from dicom_node.config.load import Config
 from dicom_node.dimse import contexts
 from dicom_node.dimse.association import Acceptor
+from dicom_node.dimse.certificates import Reloading
 from dicom_node.dimse.contract import (
     AssociationRequest,
     CommitmentReport,
@@ -34,12 +35,13 @@ from dicom_node.dimse.contract import (
 )
 from dicom_node.dimse.house import Connection, House
 from dicom_node.dimse.scp import acceptable
+from dicom_node.dimse.tls import Contexts
 from dicom_node.domain.errors import NodeError, SpoolError
 from dicom_node.domain.records import Attributes
 from dicom_node.iod.received import Received
 from dicom_node.node import log
 from dicom_node.node.layout import extra, limits, spool_path, taken_over
-from dicom_node.node.receive import StorageSink, for_disk
+from dicom_node.node.receive import StorageSink, for_disk, metered
 from dicom_node.node.wire import Channel
 from dicom_node.spool.store import Spool, Stored
 
@@ -75,6 +77,26 @@ class RemoteGate:
         self._channel.close()
 
 
+class RemoteFlight:
+    """What is in flight of a peer is counted by the node; see quotas.Flight."""
+
+    def __init__(self, channel: Channel, association: int) -> None:
+        self._channel = channel
+        self._association = association
+
+    def began(self) -> None:
+        """One is in flight."""
+        self._channel.ask("began", self._association)
+
+    def came(self, count: int) -> bool:
+        """So many bytes more of it; whether it may go on."""
+        return self._channel.ask("came", self._association, count) is True
+
+    def ended(self) -> None:
+        """It is in flight no more; nothing, if none is."""
+        self._channel.ask("landed", self._association)
+
+
 class RemoteReceiver:
     """The node behind the SCP: what it decides and records is asked of it; see Receiver, Keeper."""
 
@@ -84,7 +106,8 @@ class RemoteReceiver:
         self.heavy = heavy
         self._channel = channel
         self._spool = spool
-        self._may_begin = False  # asked until the answer is yes
+        self._may_begin = False  # asked until the answer is yes, or each time if they are counted
+        self._flight: RemoteFlight | None = None
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
         """Judge an association: its number, or why not."""
@@ -96,11 +119,14 @@ class RemoteReceiver:
             refusal = self._channel.ask("may_begin", request)
             if isinstance(refusal, StoreAnswer):
                 return refusal
-            self._may_begin = True
+            if self._channel.ask("is_metered", request.association) is True:
+                self._flight = RemoteFlight(self._channel, request.association)
+            self._may_begin = self._flight is None
         try:
-            return StorageSink(self, request, self._spool.begin())
+            sink = StorageSink(self, request, self._spool.begin())
         except SpoolError as error:
             return self.refuse(request, for_disk(error), str(error))
+        return metered(self, sink, request, self._flight)
 
     def recording(self, path: str) -> AbstractContextManager[None]:
         """The node does it: see StorageReceiver.record_of_another."""
@@ -124,6 +150,14 @@ class RemoteReceiver:
     def idle_s(self, association: int) -> float | None:
         """How long an admitted association may say nothing."""
         return cast("float | None", self._channel.ask("idle_s", association))
+
+    def identifies(self, association: int) -> bool:
+        """Whether the user identity of an admitted association was looked at, and is right."""
+        return self._channel.ask("identifies", association) is True
+
+    def unsecured(self, request: AssociationRequest, reason: str) -> None:
+        """There was no TLS with it."""
+        self._channel.ask("unsecured", request, reason)
 
     def echoed(self, request: AssociationRequest) -> None:
         """A C-ECHO was answered."""
@@ -161,11 +195,15 @@ class Receiving:
     """What this process does: connections come, each is served in a thread."""
 
     def __init__(self, config: Config) -> None:
+        """Raises ConfigurationError for certificates that cannot be used."""
         self._spool = Spool(spool_path(config))
         self._limits = limits(config)
         self._table = contexts.answerable(acceptable(extra(config), commitment=True))
         self._heavy = threading.Lock()
         self._open: dict[int, Connection] = {}
+        self._secure: Contexts | None = None
+        if config.tls.certificate is not None:  # what changes of it the node tells of
+            self._secure = Reloading(config.tls.files()).context
 
     def run(self, control: socket.socket) -> None:
         """Serve what is handed over, until there will be no more."""
@@ -178,10 +216,17 @@ class Receiving:
                 self._interrupt(number, *rest)
             else:
                 connection, asking = (socket.socket(fileno=one) for one in descriptors)
-                self._serve(number, connection, (rest[0], rest[1]), Channel(asking))
+                address, secure = (rest[0], rest[1]), bool(rest[2])
+                self._serve(number, connection, address, Channel(asking), secure=secure)
 
     def _serve(
-        self, number: int, connection: socket.socket, address: tuple[str, int], channel: Channel
+        self,
+        number: int,
+        connection: socket.socket,
+        address: tuple[str, int],
+        channel: Channel,
+        *,
+        secure: bool,
     ) -> None:
         house = House(
             receiver=RemoteReceiver(channel, self._spool, self._heavy),
@@ -189,6 +234,7 @@ class Receiving:
             contexts=self._table,
             gate=RemoteGate(channel, lambda: self._open.pop(number, None)),
             committer=RemoteCommitter(channel),
+            secure=self._secure if secure else None,
         )
         self._open[number] = acceptor = Acceptor(connection, address, house)
         try:

@@ -12,9 +12,10 @@ from typing import IO
 from dicom_node import __version__
 from dicom_node.catalog import Catalog
 from dicom_node.catalog.integrity import note_closed
+from dicom_node.config.hazards import unsafe
 from dicom_node.config.load import Config, check
 from dicom_node.decide import doubt
-from dicom_node.dimse.scp import Server, serve_storage
+from dicom_node.dimse.scp import Server, serve_beside, serve_storage
 from dicom_node.dimse.scu import Timeouts
 from dicom_node.domain import events as e
 from dicom_node.iod.header import KEYWORDS
@@ -25,6 +26,7 @@ from dicom_node.node.applicability import judges
 from dicom_node.node.ask import Asker, counter
 from dicom_node.node.assemble import Assembler
 from dicom_node.node.auditing import auditing
+from dicom_node.node.certificates import Certificates, needs_tls
 from dicom_node.node.clock import Clock, SystemClock
 from dicom_node.node.crew import Crew
 from dicom_node.node.devices import places
@@ -60,12 +62,25 @@ _COUNT_S = 10.0  # for the source to answer; the verdict does not wait longer th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningNode:
-    """A node that serves. stop() ends it in order: nobody new, finish what is under way, leave."""
+    """A node that serves. stop() ends it in order: nobody new, finish what is under way, leave.
+
+    ports: see port and tls_port.
+    """
 
     config: Config
     catalog: Catalog
-    port: int
+    ports: tuple[int, int | None]
     stop: Callable[[], None]
+
+    @property
+    def port(self) -> int:
+        """Where it listens; by TLS if there is no other."""
+        return self.ports[0]
+
+    @property
+    def tls_port(self) -> int | None:
+        """Where it listens by TLS, if it does."""
+        return self.ports[1]
 
 
 def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
@@ -76,6 +91,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
     """
     manifests = load_models(config.models_dir)
     check(config, tools=manifests.keys(), keywords=KEYWORDS)
+    _warn(config)
     make_data_dir(config)
     clock = SystemClock()
     stop = threading.Event()
@@ -101,16 +117,19 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         receiver = _receiver(shared, onward)
         crew = _crew(shared, receiver, handed_over, log_to)
         undo.callback(crew.end)
-        server = _listen(shared, receiver, onward, crew)
+        certificates = Certificates(config, journal, clock) if needs_tls(config) else None
+        server = _listen(shared, receiver, onward, crew, certificates)
         close = undo.pop_all().close
     threads, finish = _stages(shared, manifests, receiver, onward, stop)
     supervisor = _supervisor(shared, clock.offset, devices, handed_over, log_to)
-    more = [(bells.SUPERVISE, watching(clock, supervisor.run_due)), *audit.stages]
-    if crew.count:
-        more.append((bells.RECEIVERS, crew.run_due))
-    if not reconciler.finished:
-        more.append((bells.RECONCILE, reconciler.run_due))
-    threads += [_thread(name, run_due, bell, clock, stop) for name, run_due in more]
+    more = {
+        bells.SUPERVISE: watching(clock, supervisor.run_due),
+        **dict(audit.stages),
+        bells.CERTIFICATES: certificates.run_due if certificates is not None else None,
+        bells.RECEIVERS: crew.run_due if crew.count else None,
+        bells.RECONCILE: None if reconciler.finished else reconciler.run_due,
+    }
+    threads += [_thread(name, due, bell, clock, stop) for name, due in more.items() if due]
     for thread in threads:
         thread.start()
 
@@ -126,7 +145,13 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         audit.finish()
         close()
 
-    return RunningNode(config=config, catalog=journal.catalog, port=server.port, stop=stop_all)
+    ports = (server.port, server.tls_port)
+    return RunningNode(config=config, catalog=journal.catalog, stop=stop_all, ports=ports)
+
+
+def _warn(config: Config) -> None:
+    for danger in unsafe(config):
+        _log.warning("UNSAFE: %s", danger)
 
 
 def _opened(
@@ -237,18 +262,32 @@ def _crew(
     return crew
 
 
-def _listen(shared: Shared, receiver: StorageReceiver, onward: Outgoing, crew: Crew) -> Server:
+def _listen(
+    shared: Shared,
+    receiver: StorageReceiver,
+    onward: Outgoing,
+    crew: Crew,
+    certificates: Certificates | None,
+) -> Server:
     config = shared.config
-    return serve_storage(
+    secure = certificates.port if certificates is not None else None
+    server = serve_storage(
         ae_title=config.node.ae_title,
         host=config.node.host,
-        port=config.node.port,
+        port=config.node.port if secure is None or config.tls.plain else secure,
         receiver=receiver,
         committer=onward.commitments,
         limits=limits(config),
         extra=extra(config),
         elsewhere=crew if crew.count else None,
     )
+    if secure is None or not config.tls.plain:
+        return server
+    with contextlib.ExitStack() as undo:
+        undo.callback(server.stop, 0.0)
+        both = serve_beside(server, host=config.node.host, port=secure)
+        undo.pop_all()
+    return both
 
 
 def _stages(

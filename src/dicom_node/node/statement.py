@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dicom_node import __version__
+from dicom_node.config.hazards import is_local
 from dicom_node.config.listing import NOT_CONFIGURED, Setting, settings
 from dicom_node.config.load import Config
 from dicom_node.decide.routing import SENDER, Route
 from dicom_node.dimse import conformance
 from dicom_node.dimse.conformance import Context
 from dicom_node.dimse.contract import Limits
+from dicom_node.dimse.tls import PROFILE, VERSIONS
 from dicom_node.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.domain.records import Peer
 from dicom_node.iod import rejection, secondary
@@ -27,7 +29,6 @@ from dicom_node.tools.registry import load_models
 
 TLS = "Secure transport, TLS (Annex B)"
 AUDIT = "Audit trail message format (A.5)"
-LOOPBACK = ("127.", "::1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - what an operator may write
 
 
@@ -82,26 +83,17 @@ class Statement:
     @property
     def port(self) -> str:
         """The port that peers are told."""
-        return str(self.config.node.port) if self.config.node.port else "any that is free"
+        return _told(self.config.node.port) if self.config.tls.plain else self.tls_port
 
     @property
     def local(self) -> bool:
         """Whether only this machine is heard."""
-        return self.config.node.host.startswith(LOOPBACK)
+        return is_local(self.config.node.host)
 
     @property
     def security(self) -> tuple[tuple[str, str], ...]:
         """The security profiles, with what is configured of each."""
-        profiles = [(TLS, self._configured("tls"))]
-        return (*profiles, (AUDIT, self._audit()))
-
-    def _configured(self, section: str) -> str:
-        said = (
-            f"{s.key} {s.value}"
-            for s in self.settings
-            if s.section == section and s.value != NOT_CONFIGURED
-        )
-        return "; ".join(said) or NOT_CONFIGURED
+        return ((TLS, self.tls or NOT_CONFIGURED), (AUDIT, self._audit()))
 
     def _audit(self) -> str:
         """Where it goes; paths are nobody's business."""
@@ -109,6 +101,33 @@ class Statement:
         ways = [f"by syslog over TLS (A.6) to {audit.syslog}"] if audit.syslog else []
         ways += ["to a file"] if audit.file is not None else []
         return " and ".join(ways) or NOT_CONFIGURED
+
+    @property
+    def tls(self) -> str:
+        """How TLS is used, "" where it is not."""
+        tls, called = self.config.tls, [p.name for p in self.config.peers if p.tls]
+        parts = []
+        if tls.certificate is not None:
+            shown = "must" if tls.require_client_certificate else "need not"
+            parts.append(f"heard on port {self.tls_port}; who calls {shown} show a certificate")
+            parts += [] if tls.plain else ["nobody is heard without TLS"]
+        if called:
+            parts.append(f"used to call {', '.join(called)}")
+        return f"{PROFILE}, {VERSIONS}: {'; '.join(parts)}" if parts else ""
+
+    @property
+    def tls_port(self) -> str:
+        """The port for TLS that peers are told, "" without one."""
+        return _told(self.config.tls.port) if self.config.tls.certificate is not None else ""
+
+    @property
+    def entrance(self) -> str:
+        """The port or ports, in words."""
+        if not self.tls_port:
+            return f"port {self.port}"
+        if self.config.tls.plain:
+            return f"port {self.port}, or {self.tls_port} with TLS"
+        return f"port {self.port}, with TLS"
 
     def sending(self) -> tuple[Peer, ...]:
         """The peers that may store here."""
@@ -121,6 +140,10 @@ class Statement:
     def offering(self, service: str) -> tuple[Peer, ...]:
         """The peers that may be asked for a service."""
         return tuple(peer for peer in self.config.peers if service in peer.offers)
+
+
+def _told(port: int) -> str:
+    return str(port) if port else "any that is free"
 
 
 def routes_to(config: Config, peer: Peer) -> tuple[Route, ...]:

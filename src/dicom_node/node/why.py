@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from dicom_node.catalog import Catalog
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
+from dicom_node.domain import security as s
 from dicom_node.domain.records import Conflict, Instance, Series
 from dicom_node.domain.states import DeliveryState, SeriesState
 from dicom_node.node.about import about
@@ -27,6 +28,15 @@ from dicom_node.node.words import (
 
 __all__ = ["Line", "Story", "clock_text", "stories"]
 
+_OF_NO_SERIES = (
+    e.AssociationRejected,
+    e.AssociationBroken,
+    e.RequestRefused,
+    s.HandshakeFailed,
+    s.CertificateLoaded,
+    s.CertificateRefused,
+    s.CertificateExpiring,
+)
 _FLEETING_S = 5.0  # a wait that was over so soon is not worth a line
 
 
@@ -66,7 +76,7 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
     alone = [
         event
         for event in events
-        if isinstance(event, (e.AssociationRejected, e.AssociationBroken, e.RequestRefused))
+        if isinstance(event, _OF_NO_SERIES)
         or (isinstance(event, e.InstanceRefused) and event.series_uid not in known)
     ]
     if alone:
@@ -137,6 +147,10 @@ def _line(event: e.Event, names: Names) -> Line:  # noqa: C901, PLR0912  # a tab
             thread = group = f"{event.calling_ae} {event.address} {event.reason}"
         case e.AssociationBroken():
             thread = group = f"{event.calling_ae} {event.address} {event.reason}"
+        case s.HandshakeFailed():
+            thread = group = f"{event.address} {event.reason}"
+        case s.CertificateExpiring():
+            thread = group = f"{type(event).__name__} {event.whose}"
         case e.RequestRefused():
             thread = group = f"{event.calling_ae} {event.request} {event.status} {event.reason}"
         case e.InstanceRefused():

@@ -24,6 +24,7 @@ from dicom_node.dimse.contract import (
     StoreAnswer,
     StoreRequest,
 )
+from dicom_node.domain.security import Certificate, Identity
 from dicom_node.iod.checks import Problem
 from dicom_node.iod.received import Received
 from dicom_node.spool.store import Stored
@@ -37,8 +38,10 @@ _RECORDS = {
     kind.__name__: kind
     for kind in (
         AssociationRequest,
+        Certificate,
         CommitmentReport,
         CommitmentRequest,
+        Identity,
         Problem,
         Received,
         Refusal,
@@ -104,6 +107,8 @@ def packed(value: object) -> object:
     """
     if value is None or isinstance(value, str | int | float):
         return value
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
     if isinstance(value, Mapping):
         return {"dict": {key: packed(item) for key, item in value.items()}}
     if is_dataclass(value):
@@ -120,6 +125,8 @@ def unpacked(value: object) -> object:
     ((name, held),) = value.items()
     if name == "dict":
         return {key: unpacked(item) for key, item in held.items()}
+    if name == "bytes":
+        return bytes.fromhex(held)
     items = [unpacked(item) for item in held]
     if name == "list":
         return items

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dicom_node.catalog.views import Views
+from dicom_node.decide import expiry
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
+from dicom_node.domain import security as s
 from dicom_node.domain.records import Step
 from dicom_node.domain.states import DeliveryState, SeriesState
 
@@ -65,7 +67,8 @@ class Names:
 
 def sentence(event: e.Event, names: Names, outcome: str = "") -> str:
     """The event as a sentence. outcome: what the catalog made of it, for InstanceArrived."""
-    for tell in (_of_reception, _of_series, _of_step, _of_delivery, _of_proof, _of_keeping):
+    of_peers = (_of_reception, _of_delivery, _of_proof, _of_keeping, _of_security)
+    for tell in (*of_peers, _of_series, _of_step):
         text = tell(event, names, outcome)
         if text:
             return text
@@ -152,6 +155,24 @@ def _of_reception(event: e.Event, names: Names, outcome: str) -> str:  # noqa: P
             who = f"{event.calling_ae} at {event.address}" if event.calling_ae else event.address
             what = "a connection" if event.number is None else f"association {event.number}"
             return f"{what} of {who} was broken{_often(event.times)}: {event.reason}"
+    return ""
+
+
+def _of_security(event: e.Event, names: Names, outcome: str) -> str:
+    del names, outcome
+    match event:
+        case s.HandshakeFailed():
+            return f"no TLS with {event.address}{_often(event.times)}: {event.reason}"
+        case s.CertificateLoaded():
+            return (
+                f"another certificate is shown from now on: sha256:{event.sha256}, good until "
+                f"{clock_text(event.expires_at)[:10]}"
+            )
+        case s.CertificateRefused():
+            return f"the files of TLS were changed, and the old ones are used on: {event.reason}"
+        case s.CertificateExpiring():
+            day = clock_text(event.expires_at)[:10]
+            return f"{event.whose} {expiry.words(event.expires_at, event.at)}: on {day}"
     return ""
 
 
@@ -301,7 +322,8 @@ def is_well(event: e.Event) -> bool:
         case (
             e.AssociationRejected() | e.AssociationBroken() | e.InstanceRefused()
             | e.RequestRefused() | e.SeriesHeld() | e.StepCanceled() | e.StepFailed()
-            | k.ResultLost() | k.PeerUnreachable()
+            | k.ResultLost() | k.PeerUnreachable() | s.HandshakeFailed()
+            | s.CertificateRefused() | s.CertificateExpiring()
         ):  # fmt: skip
             return False
     return True

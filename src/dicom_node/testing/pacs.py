@@ -5,6 +5,7 @@ It is built on pynetdicom and shares nothing with the node's own network code, o
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,6 +115,7 @@ class LocalPacs:
         block, to be slow. admits: see Admits.
     destinations: AE title -> (host, port), whom C-MOVE may send to; may be changed at any time.
     commitment: how it commits; None, and it refuses the context of Storage Commitment.
+    secure: it speaks TLS by this context; set it before `with`, too.
     unsupported: SOP Classes refused at negotiation; set it before `with`.
     stated_count: Series Instance UID and true count -> what NumberOfSeriesRelatedInstances says.
     """
@@ -137,6 +139,7 @@ class LocalPacs:
         self.admits = admits
         self.commitment = commitment
         self.unsupported: set[str] = set()
+        self.secure: ssl.SSLContext | None = None
         self.stated_count: StatedCount = true_count
         self.stored_counts: Counter[str] = Counter()
         self.attempts: list[StoreAttempt] = []
@@ -190,7 +193,9 @@ class LocalPacs:
             (evt.EVT_N_EVENT_REPORT, self._committing.on_report),
         ]
         address = ("127.0.0.1", self._wanted_port)
-        self._server = ae.start_server(address, block=False, evt_handlers=handlers)
+        self._server = ae.start_server(
+            address, block=False, evt_handlers=handlers, ssl_context=self.secure
+        )
         return self
 
     def __exit__(

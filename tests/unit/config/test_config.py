@@ -56,7 +56,7 @@ def test_the_shipped_file_shows_every_key_with_its_default():
     text = (shipped() / "ae_config.toml").read_text()
     as_shipped, defaults = config_of(text), config_of("")
 
-    for name in ("receive", "complete", "engine", "results", "deliver", "retain", "node"):
+    for name in ("receive", "complete", "engine", "results", "tls", "deliver", "retain", "node"):
         assert getattr(as_shipped, name) == getattr(defaults, name)
     for section in keys_of(File).values():
         table = section_of(section.annotation)
@@ -167,7 +167,7 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         (
             "[nod]\nport = 1",
             "nod: there is no such key (did you mean 'node'?); there are: "
-            "node, receive, complete, engine, results, deliver, retain, audit, peer, route",
+            "node, receive, complete, engine, results, tls, deliver, retain, audit, peer, route",
         ),
         ("node = 3", "node is 3: a table is wanted"),
         (

@@ -24,6 +24,7 @@ from dicom_node.audit.syslog import Collector, Endpoint, Origin
 from dicom_node.catalog import Catalog
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
+from dicom_node.domain import security as s
 from dicom_node.domain.errors import AuditError
 from dicom_node.domain.records import Delivery, Instance, Peer, Result, Step
 from dicom_node.domain.states import DeliveryState, StepState
@@ -336,15 +337,18 @@ def test_who_is_rejected_or_breaks_the_protocol_is_an_alert(site):
             times=3,
         ),
         e.AssociationBroken(at=6.0, calling_ae="", address="10.6.6.7", reason="no DICOM"),
+        s.HandshakeFailed(at=7.0, address="10.6.6.8", reason="it showed no certificate"),
     )  # fmt: skip
 
-    rejected, broken = site.news()
+    rejected, broken, unsecured = site.news()
 
     assert (rejected.event, rejected.kind) == ("Security Alert", NODE_AUTHENTICATION.meaning)
     assert rejected.who == ["NODE", "EVIL"]
     assert rejected.words == "rejected: no peer (3 times)"
     assert rejected.outcome == "4"
     assert (broken.who, broken.words) == (["NODE", "10.6.6.7"], "no DICOM")
+    assert unsecured.who == ["NODE", "10.6.6.8"]
+    assert unsecured.words == "no TLS: it showed no certificate"
 
 
 def test_who_asks_for_what_he_may_not_is_an_alert_and_other_refusals_are_failed_transfers(site):

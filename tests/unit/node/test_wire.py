@@ -20,12 +20,21 @@ from dicom_node.dimse.contract import (
     StoreAnswer,
     StoreRequest,
 )
+from dicom_node.domain.security import Certificate, Identity
 from dicom_node.iod.checks import Problem
 from dicom_node.iod.received import Received
 from dicom_node.node.wire import Channel, Gone, packed, unpacked
 from dicom_node.spool.store import Stored
 
-CALLER = AssociationRequest(calling_ae="A", called_ae="B", address="127.0.0.1", port=104)
+CALLER = AssociationRequest(
+    calling_ae="A",
+    called_ae="B",
+    address="127.0.0.1",
+    port=104,
+    over_tls=True,
+    certificate=Certificate(sha256="ab", subject=(("CN", "a, b"), ("O", "é"))),
+    identity=Identity(kind=2, primary=b"\xff\0", secondary=b"", wants_answer=True),
+)
 KINDS = (
     CALLER,
     StoreRequest(

@@ -1,0 +1,82 @@
+"""Certificates, keys and secrets, for `doctor` and `status`: there, private, fitting, in date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dicom_node.cli.examine import Finding, doubtful, failed, well
+from dicom_node.config.load import Config
+from dicom_node.config.secrets import reveal
+from dicom_node.decide.expiry import is_due, words
+from dicom_node.dimse.certificates import Validity, validities, vouched
+from dicom_node.domain.errors import ConfigurationError
+from dicom_node.node.certificates import needs_tls
+from dicom_node.node.clock import SystemClock
+from dicom_node.node.words import clock_text
+
+
+def tls(config: Config) -> Iterator[Finding]:
+    """The files of [tls], where they are used."""
+    if not needs_tls(config):
+        return
+    files, now = config.tls.files(), SystemClock().now()
+    try:
+        found = validities(files)
+    except ConfigurationError as error:
+        for mistake in error.mistakes:
+            yield failed("tls", mistake, "correct the file, or [tls]")
+        return
+    for one in found:
+        yield _in_date(one, now, config.tls.warn_days)
+    in_date = all(one.begins_at <= now < one.expires_at for one in found)
+    if files.certificate and files.ca and in_date and (objection := vouched(files)):
+        yield doubtful(
+            "tls",
+            f"tls.ca does not vouch for this node's own certificate ({objection})",
+            "right if peers trust another issuer; else append its issuer's to tls.certificate",
+        )
+
+
+def _in_date(one: Validity, now: float, warn_days: float) -> Finding:
+    day = clock_text(one.expires_at)[:10]
+    if now < one.begins_at:
+        text = f"{one.whose} is not good before {clock_text(one.begins_at)[:19]} UTC"
+        return failed("tls", text, "set the clock (NTP), or wait")
+    if not is_due(one.expires_at, now, warn_days, None):
+        digest = f": sha256:{one.sha256}" if one.sha256 else ""
+        return well("tls", f"{one.whose} is good until {day}{digest}")
+    text = f"{one.whose} {words(one.expires_at, now)}: on {day}"
+    advice = "renew it; the node need not be restarted"
+    return failed("tls", text, advice) if one.expires_at <= now else doubtful("tls", text, advice)
+
+
+def ending(config: Config) -> list[str]:
+    """What expires soon, or has expired, in a sentence each; nothing of files that are unusable."""
+    now = SystemClock().now()
+    try:
+        found = validities(config.tls.files()) if needs_tls(config) else []
+    except ConfigurationError:
+        return []
+    return [
+        f"{one.whose} {words(one.expires_at, now)}: on {clock_text(one.expires_at)[:10]}"
+        for one in found
+        if is_due(one.expires_at, now, config.tls.warn_days, None)
+    ]
+
+
+def secrets(config: Config) -> Iterator[Finding]:
+    """That each can be read, by the node alone."""
+    good = []
+    for peer in config.peers:
+        for key in ("passcode", "dicomweb_token"):
+            reference = getattr(peer, key)
+            if not reference:
+                continue
+            try:
+                reveal(reference)
+            except ConfigurationError as error:
+                yield failed("secrets", f"{key} of peer {peer.name}: {error}", "mend that")
+            else:
+                good.append(f"{key} of {peer.name}")
+    if good:
+        yield well("secrets", f"can be read, by this user alone: {', '.join(good)}")
