@@ -81,7 +81,8 @@ def test_a_pinned_peer_needs_nobody_who_vouches_for_it():
     config_of(a_peer(f'tls = true\ncertificates = ["sha256:{DIGEST}"]'))
 
 
-SAFE = OUTSIDE + TLS + "plain = false\n" + a_peer('certificates = ["subject:CN=ct1"]')
+AUDIT = '[audit]\nfile = "audit.log"\n'
+SAFE = OUTSIDE + AUDIT + TLS + "plain = false\n" + a_peer('certificates = ["subject:CN=ct1"]')
 
 
 def test_a_node_that_is_closed_as_it_can_be_is_warned_of_nothing():
@@ -96,6 +97,7 @@ def test_a_node_that_is_closed_as_it_can_be_is_warned_of_nothing():
         (OUTSIDE + '[receive]\nunknown_peers = "accept"', "from the whole network"),
         (OUTSIDE + a_peer(), "DICOM goes in clear over the network: configure [tls]"),
         (OUTSIDE + TLS + a_peer(), "port 11112 is open to the network without TLS"),
+        (OUTSIDE + a_peer(), "there is no audit trail"),
         (OUTSIDE, "listens on 0.0.0.0 and knows no peer"),
         (
             '[tls]\ncertificate = "a"\nkey = "b"\nrequire_client_certificate = false',
