@@ -40,6 +40,7 @@ from dicom_node.domain.volume import Volume
 from dicom_node.testing.pacs import LocalPacs
 from dicom_node.testing.phantom import chest_phantom
 from dicom_node.testing.series import Header, ct_series
+from processes import resident, tree
 from sending import Instance, Proposal, Sender
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -92,22 +93,6 @@ class Memory:
     def _watch(self) -> None:
         while not self._over.wait(0.1):
             self.peak_bytes = max(self.peak_bytes, sum(map(resident, tree(self._pid))))
-
-
-def tree(pid: int) -> list[int]:
-    """A process and everything below it."""
-    try:
-        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:
-        return []
-    return [pid, *(p for text in texts for child in text.split() for p in tree(int(child)))]
-
-
-def resident(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def free_port() -> int:

@@ -1,369 +1,42 @@
 """How fast, and at what cost, receivers take CT slices: ours, stock pynetdicom, DCMTK, Orthanc.
 
+    make bench-receive
+    make bench-receive ARGS="--rounds 5 --json result.json"
+    python tests/bench/bench_receive.py --from result.json --docs docs/benchmarks.md
+
 One sender for all: a process of its own, PDUs encoded before the clock starts, each instance waits
-for its response. Receivers take turns in every round. CPU is user + system time of the receiver's
-process tree from /proc, read before the associations are released. A round counts only if every
-data set is found afterwards, byte for byte, in what the receiver wrote.
+for its response. Receivers take turns in every round, with the largest PDUs and with the 16 KiB
+that many senders send. CPU is user + system time of the receiver's process tree from /proc, read
+before the associations are released. A round counts only if every data set is found afterwards,
+byte for byte, in what the receiver wrote. Beside that: growth of memory, C-ECHO, idle associations,
+many in turn, the CPU from header to catalog, and a whole node while a model runs.
 
-The table is printed as Markdown; absolute numbers depend on the machine, ratios less so.
+The last line is the ratios. Absolute numbers depend on the machine, ratios less so.
 """
-
-# ruff: noqa: PLC0415  # a receiver's process imports only what that receiver needs
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
-from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
-from pynetdicom.dsutils import encode
-
-from sending import CT, Instance, Sender
-
-NAMES = {
-    "node": "dicom-node: checks, fdatasync, folder fsync, catalog FULL, before each answer",
-    "spool": "dicom-node: fdatasync and folder fsync before each answer, no catalog",
-    "unsynced": "dicom-node: no sync, no catalog (no mode of the product: for comparison)",
-    "pynetdicom": "pynetdicom, event.dataset and save_as, defaults, no sync",
-    "storescp": "DCMTK storescp, largest PDU, no sync",
-    "orthanc": "Orthanc, default storage",
-}
-PROGRAMS = {"storescp": "/usr/bin/storescp", "orthanc": "/usr/sbin/Orthanc"}
-HERE = Path(__file__).resolve()
-
-
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def instances_of(count: int) -> list[Instance]:
-    """Synthetic CT slices of 512 x 512, noisy as real ones, each with its own UID and position."""
-    noise = np.random.default_rng(1).normal(40, 25, (512, 512 + count)).astype("<i2")
-    encoded = []
-    for number in range(count):
-        image = Dataset()
-        image.SOPClassUID, image.SOPInstanceUID = CT, f"1.2.826.0.1.3680043.2.3.{number + 1}"
-        image.StudyDate, image.Modality, image.PatientName = "20240101", "CT", "Phantom^Bench"
-        image.PatientID, image.StudyInstanceUID = "BENCH", "1.2.826.0.1.3680043.2.4"
-        image.SeriesInstanceUID, image.InstanceNumber = "1.2.826.0.1.3680043.2.5", number + 1
-        image.FrameOfReferenceUID = "1.2.826.0.1.3680043.2.6"
-        image.ImagePositionPatient = [-180, -180, number]
-        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-        image.Rows = image.Columns = 512
-        image.PixelSpacing, image.SliceThickness = [0.7, 0.7], 1
-        image.BitsAllocated = image.BitsStored = 16
-        image.HighBit, image.PixelRepresentation = 15, 1
-        image.RescaleIntercept, image.RescaleSlope, image.RescaleType = 0, 1, "HU"
-        image.add_new("PixelData", "OW", noise[:, number : number + 512].tobytes())
-        encoded.append(
-            Instance(sop_instance_uid=image.SOPInstanceUID, data_set=encode(image, False, True))
-        )
-    return encoded
-
-
-# --- the sender -----------------------------------------------------------------------------------
-
-
-def send(port: int, instances: int, associations: int) -> None:
-    """The sender's process: ready, go, result, end."""
-    work = list(enumerate(instances_of(instances)))
-    senders = [Sender(port, work[i::associations]) for i in range(associations)]
-    say("ready")
-    sys.stdin.readline()
-    threads = [threading.Thread(target=one.run) for one in senders]
-    began_at, cpu_s = time.perf_counter(), time.process_time()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    waits_s = [wait for one in senders for wait in one.waits_s]
-    result = {
-        "seconds": time.perf_counter() - began_at,
-        "sender_cpu_s": time.process_time() - cpu_s,
-        "answers": len(waits_s),
-        "failures": sum(one.failures for one in senders),
-        "median_wait_ms": statistics.median(waits_s) * 1000 if waits_s else 0.0,
-    }
-    say(json.dumps(result))
-    sys.stdin.readline()
-    for one in senders:
-        one.release()
-
-
-# --- the receivers --------------------------------------------------------------------------------
-
-
-def serve(kind: str, folder: Path, port: int) -> None:
-    """A receiver in Python, in a process of its own."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    close = serve_stock(folder, port) if kind == "pynetdicom" else serve_ours(kind, folder, port)
-    stop.wait()
-    close()
-
-
-def serve_stock(folder: Path, port: int) -> Callable[[], None]:
-    from pynetdicom import StoragePresentationContexts
-
-    def handle(event: evt.Event) -> int:
-        image = event.dataset
-        image.file_meta = event.file_meta
-        image.save_as(folder / f"{image.SOPInstanceUID}.dcm", enforce_file_format=True)
-        return 0
-
-    entity = AE("RECEIVER")
-    entity.supported_contexts = StoragePresentationContexts
-    server = entity.start_server(
-        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)]
-    )
-    return server.shutdown
-
-
-def serve_ours(kind: str, folder: Path, port: int) -> Callable[[], None]:
-    from dicom_node.dimse.scp import serve_storage
-    from dicom_node.spool.store import Spool
-
-    spool = Spool(folder / "spool", unsynced_disk() if kind == "unsynced" else None)
-    receiver = whole_receiver(folder, spool) if kind == "node" else SpoolOnly(spool)
-    server = serve_storage(ae_title="RECEIVER", host="127.0.0.1", port=port, receiver=receiver)
-    return lambda: server.stop(1)
-
-
-def unsynced_disk() -> object:
-    """A disk that promises nothing, as that of the receivers that do not sync."""
-    from dicom_node.spool.disk import Disk
-
-    class Unsynced(Disk):
-        def sync(self, descriptor: int) -> None: ...
-
-        def sync_folder(self, folder: Path) -> None: ...
-
-    return Unsynced()
-
-
-def whole_receiver(folder: Path, spool: object) -> object:
-    """The receiving stage of the node as it is: checks, header, catalog."""
-    from dicom_node.catalog import Catalog
-    from dicom_node.node.admit import Admission
-    from dicom_node.node.bell import Bell
-    from dicom_node.node.clock import SystemClock
-    from dicom_node.node.journal import Journal
-    from dicom_node.node.receive import StorageReceiver
-
-    admission = Admission(
-        ae_title="RECEIVER", peers=(), accept_unknown=True, min_free_bytes=0, quiet_s=60
-    )
-    journal = Journal(Catalog(folder / "catalog.sqlite"), Bell(folder), performers=1)
-    return StorageReceiver(admission=admission, spool=spool, journal=journal, clock=SystemClock())
-
-
-class SpoolOnly:
-    """A receiver that stores, and remembers nothing."""
-
-    def __init__(self, spool: object) -> None:
-        self.spool = spool
-
-    def admit(self, request: object) -> int:
-        return 1
-
-    def begin(self, request: object) -> object:
-        from dicom_node.dimse.scp import StoreAnswer
-
-        incoming = self.spool.begin()
-
-        class Sink:
-            write = staticmethod(incoming.write)
-            abort = staticmethod(incoming.abort)
-
-            @staticmethod
-            def finish() -> StoreAnswer:
-                incoming.commit()
-                return StoreAnswer(status=0)
-
-        return Sink
-
-    def ended(self, association: int, how: str) -> None: ...
-
-    def echoed(self, request: object) -> None: ...
-
-    def idle_s(self, association: int) -> None: ...
-
-    def refused(self, refusal: object) -> None: ...
-
-    def rejected(self, request: object, rejection: object) -> None: ...
-
-    def broke(self, request: object, association: int | None, reason: str) -> None: ...
-
-
-def command_of(kind: str, folder: Path, port: int, associations: int) -> list[str]:
-    if kind == "storescp":
-        fork = ["--fork"] if associations > 1 else []
-        where = ["-od", str(folder), str(port)]
-        return [PROGRAMS[kind], *fork, "-aet", "RECEIVER", "-pdu", "131072", *where]
-    if kind == "orthanc":
-        configuration = folder / "orthanc.json"
-        settings = {
-            "StorageDirectory": str(folder / "storage"),
-            "IndexDirectory": str(folder / "storage"),
-            "DicomPort": port,
-            "DicomAet": "RECEIVER",
-            "HttpServerEnabled": False,
-            "RemoteAccessAllowed": False,
-        }
-        configuration.write_text(json.dumps(settings))
-        return [PROGRAMS[kind], str(configuration)]
-    return [
-        sys.executable,
-        str(HERE),
-        "--serve",
-        kind,
-        "--folder",
-        str(folder),
-        "--port",
-        str(port),
-    ]
-
-
-# --- measuring ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """One receiver, once."""
-
-    receiver: str
-    associations: int
-    images_per_s: float
-    cpu_s_per_gb: float
-    user_s_per_gb: float
-    peak_mb: float
-    median_wait_ms: float
-
-
-def tree(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, todo = [], [pid]
-    while todo:
-        found.append(todo.pop())
-        todo += children.get(found[-1], [])
-    return found
-
-
-def cpu_s(pids: list[int]) -> tuple[float, float]:
-    """User and system seconds, children that have ended included."""
-    user = system = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        user += int(fields[11]) + int(fields[13])
-        system += int(fields[12]) + int(fields[14])
-    tick = os.sysconf("SC_CLK_TCK")
-    return user / tick, system / tick
-
-
-def peak_mb(pids: list[int]) -> float:
-    lines = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
-    return sum(int(text.split("VmHWM:")[1].split()[0]) for text in lines) / 1024
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-def measured(kind: str, associations: int, instances: int, where: Path) -> Round:
-    folder = Path(tempfile.mkdtemp(prefix=f"bench-{kind}-", dir=where))
-    port = free_port()
-    environment = os.environ | {"TCP_NODELAY": "1"}
-    receiver = subprocess.Popen(
-        command_of(kind, folder, port, associations),
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    own = [sys.executable, str(HERE), "--send", str(port)]
-    sender = subprocess.Popen(
-        [*own, "--instances", str(instances), "--associations", str(associations)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        if sender.stdout.readline() != "ready\n":
-            raise SystemExit(f"{kind}: the sender could not associate")
-        os.sync()  # else what the last receiver left unwritten slows this one's syncs
-        before = cpu_s(tree(receiver.pid))
-        tell(sender, "go")
-        result = json.loads(sender.stdout.readline())
-        pids = tree(receiver.pid)
-        after, memory_mb = cpu_s(pids), peak_mb(pids)
-        tell(sender, "end")
-        sender.wait(60)
-    finally:
-        for child in (sender, receiver):
-            child.terminate()
-            child.wait(60)
-        sender.stdin.close()
-        sender.stdout.close()
-    sent = [one.data_set for one in instances_of(instances)]
-    if result["answers"] != instances or result["failures"]:
-        raise SystemExit(f"{kind}: {result['failures']} failures, {result['answers']} answers")
-    missing = {hashlib.sha256(data).digest() for data in sent} - written(folder)
-    if missing:
-        raise SystemExit(f"{kind}: {len(missing)} data sets are not there, or differ")
-    shutil.rmtree(folder)
-    gigabytes = sum(map(len, sent)) / 1e9
-    user, system = after[0] - before[0], after[1] - before[1]
-    return Round(
-        receiver=kind,
-        associations=associations,
-        images_per_s=instances / result["seconds"],
-        cpu_s_per_gb=(user + system) / gigabytes,
-        user_s_per_gb=user / gigabytes,
-        peak_mb=memory_mb,
-        median_wait_ms=result["median_wait_ms"],
-    )
-
-
-def tell(child: subprocess.Popen[str], word: str) -> None:
-    child.stdin.write(word + "\n")
-    child.stdin.flush()
-
-
-def written(folder: Path) -> set[bytes]:
-    """Digests of the data sets of all DICOM files below a folder."""
-    found = set()
-    for path in folder.rglob("*"):
-        if path.is_file():
-            raw = path.read_bytes()
-            if raw[128:132] == b"DICM":
-                meta = int.from_bytes(raw[140:144], "little")
-                found.add(hashlib.sha256(raw[144 + meta :]).digest())
-    return found
+from typing import Any
+
+import receive_probes as probes
+from dicom_node.spool.filesystem import names_follow_files
+from receive_report import LARGE, report
+from receivers import NAMES, here
+
+START, END = "<!-- bench-receive: begin -->", "<!-- bench-receive: end -->"
+SMALL = 16384
+ALSO_SMALL = ("node", "pynetdicom", "storescp", "orthanc")
+PARTS = ("receive", "memory", "echo", "idle", "many", "header", "live")
 
 
 def flush_ms(where: Path) -> float:
@@ -378,60 +51,107 @@ def flush_ms(where: Path) -> float:
     return statistics.median(waits_s) * 1000
 
 
-def table(rounds: list[Round]) -> str:
-    lines = [
-        "| receiver | assoc. | images/s (rounds) | CPU s/GB (user) | peak MB | wait ms |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    groups: dict[tuple[int, str], list[Round]] = {}
-    for one in rounds:
-        groups.setdefault((one.associations, one.receiver), []).append(one)
-    for (associations, kind), group in sorted(groups.items(), key=lambda g: g[0][0]):
-
-        def middle(name: str, group: list[Round] = group) -> float:
-            return statistics.median(getattr(one, name) for one in group)
-
-        each = ", ".join(f"{one.images_per_s:.0f}" for one in group)
-        lines.append(
-            f"| {NAMES[kind]} | {associations} | {middle('images_per_s'):.0f} ({each}) "
-            f"| {middle('cpu_s_per_gb'):.2f} ({middle('user_s_per_gb'):.2f}) "
-            f"| {middle('peak_mb'):.0f} | {middle('median_wait_ms'):.2f} |"
-        )
-    return "\n".join(lines)
+def machine(where: Path) -> dict[str, Any]:
+    """What all numbers depend on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    by_name = names_follow_files(where)
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": names[0] if names else "unknown",
+        "load": os.getloadavg()[0],
+        "sync_ms": flush_ms(where),
+        "file_system": f"the file system {'lets' if by_name else 'does not let'} a name follow "
+        "its file",
+    }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--instances", type=int, default=512)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", nargs="+", choices=sorted(NAMES), default=list(NAMES))
-    parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()))
-    for hidden, kind in (("serve", str), ("folder", Path), ("port", int), ("send", int)):
-        parser.add_argument(f"--{hidden}", type=kind, help=argparse.SUPPRESS)
-    parser.add_argument("--associations", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        return serve(given.serve, given.folder, given.port)
-    if given.send:
-        return send(given.send, given.instances, given.associations)
-    kinds = [k for k in given.only if k not in PROGRAMS or Path(PROGRAMS[k]).exists()]
-    rounds: list[Round] = []
-    conditions = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
-    conditions += f", one sync {flush_ms(given.dir):.1f} ms"
-    for number in range(given.rounds):
+def rounds_of(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every receiver in turn, another one first in each round."""
+    kinds = [kind for kind in options.only if kind in here()]
+    rounds = []
+    for number in range(options.rounds):
         turn = number % len(kinds)
         for kind in kinds[turn:] + kinds[:turn]:
-            rounds += [measured(kind, n, given.instances, given.dir) for n in (1, 4)]
-    say(f"{given.rounds} rounds of {given.instances} instances; {conditions}\n")
-    say(table(rounds))
-    for kind, name in NAMES.items():
-        if kind not in kinds:
-            say(f"not measured: {name}")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(one) for one in rounds], indent=1) + "\n")
-    return None
+            for pdu in (LARGE, SMALL) if kind in ALSO_SMALL else (LARGE,):
+                rounds += [
+                    probes.throughput(
+                        kind, options.dir, associations=n, pdu=pdu, instances=options.instances
+                    )
+                    for n in (1, 4)
+                ]
+    return rounds
+
+
+def probed(options: argparse.Namespace) -> dict[str, Any]:
+    """The parts that were asked for."""
+    where, count = options.dir, options.echoes
+    echoing = [k for k in ("node", *ALSO_SMALL[1:]) if k in here() and k in (*options.only, "node")]
+    parts: dict[str, Callable[[], Any]] = {
+        "memory": lambda: probes.memory(where, options.large_gib, options.associations),
+        "echo": lambda: {
+            kind: probes.echo(kind, where, count=count, instances=options.instances)
+            for kind in echoing
+        },
+        "idle": lambda: probes.idle(where, associations=options.idle, seconds=options.idle_s),
+        "many": lambda: probes.many(where, count=options.many),
+        "header": lambda: probes.header(where, count=options.headers),
+        "live": lambda: probes.live(
+            instances=options.instances, slices=options.slices, count=count
+        ),
+    }
+    return {name: part() for name, part in parts.items() if name in options.parts}
+
+
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
+    ask = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    ask.add_argument("--rounds", type=int, default=3)
+    ask.add_argument("--instances", type=int, default=512)
+    ask.add_argument("--only", nargs="+", choices=sorted(NAMES), default=list(NAMES))
+    ask.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    ask.add_argument("--large-gib", type=float, nargs="*", default=[1.0, 2.1])
+    ask.add_argument("--associations", type=int, default=32, help="whose memory is looked at")
+    ask.add_argument("--echoes", type=int, default=200)
+    ask.add_argument("--idle", type=int, default=100, help="associations that say nothing")
+    ask.add_argument("--idle-s", type=float, default=10.0)
+    ask.add_argument("--many", type=int, default=1000, help="associations in turn")
+    ask.add_argument("--headers", type=int, default=93, help="instances, from header to catalog")
+    ask.add_argument("--slices", type=int, default=500, help="that the model works on meanwhile")
+    ask.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()))
+    ask.add_argument("--json", type=Path, help="write the measurements there")
+    ask.add_argument("--from", type=Path, nargs="+", dest="earlier", help="measure nothing")
+    ask.add_argument("--docs", type=Path, help="write the report into this document")
+    return ask.parse_args(arguments)
+
+
+def given_by(options: argparse.Namespace) -> dict[str, Any]:
+    """The measurements, or those of earlier runs: all their rounds, the last of each other part."""
+    if not options.earlier:
+        about = machine(options.dir)
+        rounds = rounds_of(options) if "receive" in options.parts else []
+        return {"machine": about, "rounds": rounds, "probes": probed(options)}
+    runs = [json.loads(path.read_text()) for path in options.earlier]
+    return {
+        "machine": runs[0]["machine"],
+        "rounds": [one for run in runs for one in run["rounds"]],
+        "probes": {name: part for run in runs for name, part in run["probes"].items()},
+    }
+
+
+def main() -> int:
+    options = options_of()
+    given = given_by(options)
+    if options.json:
+        options.json.write_text(json.dumps(given, indent=1) + "\n")
+    text = report(given)
+    if options.docs:
+        before, _, rest = options.docs.read_text("utf-8").partition(START)
+        after = rest.partition(END)[2]
+        options.docs.write_text(f"{before}{START}\n{text}\n{END}{after}", "utf-8")
+    print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
