@@ -99,10 +99,11 @@ class Catalog:
         try:
             self._damage.check()
             self._db.execute("BEGIN IMMEDIATE")
+            alone = len(batch) == 1
             for ticket in batch:
-                self._apply(ticket, alone=len(batch) == 1)
+                self._apply(ticket, alone=alone)
             ending = True
-            if self._db.in_transaction:
+            if not alone or batch[0].error is None:
                 self._db.execute("COMMIT")
             committed = True
         except CatalogDamaged as damage:

@@ -47,6 +47,6 @@ def _commits_fast(folder: Path, name: str) -> bool:
     told = _PROC / "fs" / "ext4" / name / "fc_info"
     if not told.exists():
         return False  # a kernel that knows nothing of it
-    with tempfile.NamedTemporaryFile(dir=folder) as file:
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part") as file:  # else it is swept
         os.fsync(file.fileno())
     return any(int(line.split()[0]) for line in told.read_text("ascii").splitlines()[1:3])
