@@ -63,6 +63,9 @@ class UnsyncedDisk(Disk):
     def sync(self, descriptor: int) -> None:
         """Not."""
 
+    def sync_named(self, descriptor: int) -> None:
+        """Not."""
+
     def sync_folder(self, folder: Path) -> None:
         """Not."""
 
