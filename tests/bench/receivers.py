@@ -162,6 +162,11 @@ class SpoolOnly:
 
     def broke(self, request: object, association: int | None, reason: str) -> None: ...
 
+    def identifies(self, association: int) -> bool:
+        return False
+
+    def unsecured(self, request: object, reason: str) -> None: ...
+
 
 # --- from outside ---------------------------------------------------------------------------------
 

@@ -41,8 +41,11 @@ def test_the_instances_of_a_run_are_a_series_of_its_own() -> None:
     assert len({i.sop_instance_uid for i in (*one, *two)}) == 4
 
 
-def test_what_a_receiver_stored_is_compared_and_its_cost_is_counted(tmp_path: Path) -> None:
-    found = probes.throughput("node", tmp_path, associations=2, pdu=16384, instances=6)
+@pytest.mark.parametrize("kind", ["node", "unsynced"])
+def test_what_a_receiver_stored_is_compared_and_its_cost_is_counted(
+    tmp_path: Path, kind: str
+) -> None:
+    found = probes.throughput(kind, tmp_path, associations=2, pdu=16384, instances=6)
     assert found["images_per_s"] > 0
     assert found["median_wait_ms"] <= found["p99_wait_ms"]
     assert list(tmp_path.iterdir()) == []
