@@ -262,13 +262,13 @@ class Outcome:
         if self.peak_mib > MEMORY_MIB:
             told.append(f"+{self.peak_mib:.0f} MiB")
         for count, what in (
-            (self.threads, "threads"),
-            (self.descriptors, "descriptors"),
-            (self.temporaries, "temporary files"),
-            (self.strays, "files outside its folder"),
+            (self.threads, "thread"),
+            (self.descriptors, "descriptor"),
+            (self.temporaries, "temporary file"),
+            (self.strays, "stray file"),
         ):
             if count > 0:
-                told.append(f"{count} {what} left")
+                told.append(f"{count} {what}{'s' if count > 1 else ''} left")
         return told
 
 

@@ -230,11 +230,13 @@ ROWS: tuple[Row, ...] = (
     _connection(
         "user identity: a name of 60 KB",
         a.request_of(users=a.user(a.identity(1, b"x" * 60_000))),
-        "RJ 1,1,1",
+        "RJ 1,1,1, or ignored",
         "accepted",
     ),
     _connection(
-        "user identity of type 9", a.request_of(users=a.user(a.identity(9, b"x"))), "RJ 1,1,1",
+        "user identity of type 9",
+        a.request_of(users=a.user(a.identity(9, b"x"))),
+        "RJ 1,1,1, or ignored",
         "accepted",
     ),
     _connection(
