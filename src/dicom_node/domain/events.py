@@ -50,7 +50,10 @@ class AssociationEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationRejected:
-    """A peer was not admitted (PS3.8 §9.3.4). times: since this was last recorded of it."""
+    """A peer was not admitted (PS3.8 §9.3.4). times: since this was last recorded of it.
+
+    user: where that was for its user identity, the name that it gave; None where it was not.
+    """
 
     at: float
     calling_ae: str
@@ -58,6 +61,7 @@ class AssociationRejected:
     address: str
     reason: str
     times: int = 1
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

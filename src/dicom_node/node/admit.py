@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dicom_node.config.secrets import reveal
-from dicom_node.decide.admission import Caller, Stranger, identified, whom
+from dicom_node.decide.admission import (
+    NAME,
+    NAME_AND_PASSCODE,
+    Caller,
+    Stranger,
+    identified,
+    whom,
+)
 from dicom_node.decide.telling import Pace
 from dicom_node.dimse.contract import AssociationRequest, Refusal, Rejection
 from dicom_node.dimse.status import (
@@ -113,7 +120,8 @@ class Doors:
         if isinstance(peer, Stranger):
             return self._reject(request, peer.reason, CALLING_AE_UNKNOWN)
         if peer is not None and (stranger := _user(peer, caller)) is not None:
-            return self._reject(request, stranger.reason, IDENTITY_REFUSED)
+            self.rejected(request, stranger.reason, user=_named(caller.identity))
+            return IDENTITY_REFUSED
         if request.proposes_storage and self._admission.closed():
             return self._reject(request, "the node takes in nothing for now", TEMPORARY_CONGESTION)
         return self._count(request, peer)
@@ -148,16 +156,20 @@ class Doors:
         self.rejected(request, reason)
         return rejection
 
-    def rejected(self, request: AssociationRequest, reason: str) -> None:
-        """Record that it was rejected, unless the same was recorded lately."""
+    def rejected(self, request: AssociationRequest, reason: str, user: str | None = None) -> None:
+        """Record that it was rejected, unless the same was recorded lately.
+
+        user: where that was for its user identity, the name that it gave.
+        """
         event = e.AssociationRejected(
             at=self._clock.now(),
             calling_ae=_told_title(request.calling_ae),
             called_ae=_told_title(request.called_ae),
             address=request.address,
             reason=reason,
+            user=user,
         )
-        self._record_once(event, (event.calling_ae, event.address, reason))
+        self._record_once(event, (event.calling_ae, event.address, reason, user))
 
     def broke(self, request: AssociationRequest, number: int | None, reason: str) -> None:
         """Record by which fault of the peer's it ended, unless the same was recorded lately."""
@@ -287,3 +299,10 @@ def _user(peer: Peer, caller: Caller) -> Stranger | None:
         return identified(peer, caller, reveal(peer.passcode) if peer.user else "")
     except ConfigurationError as error:
         return Stranger(reason=f"its passcode cannot be compared: {error}")
+
+
+def _named(identity: s.Identity | None) -> str:
+    """The user's name in an identity that has one: other types hold what is a secret."""
+    if identity is None or identity.kind not in (NAME, NAME_AND_PASSCODE):
+        return ""
+    return _told_title(identity.primary.decode("utf-8", "replace"))

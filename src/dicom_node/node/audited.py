@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dicom_node.audit import codes, message
@@ -51,6 +51,7 @@ TOLD: Mapping[codes.Code, str] = MappingProxyType(
         codes.EXPORT: "A person had instances written into a folder (`get`).",
         codes.QUERY: "A peer is asked how many instances it has, or which; a person asks one "
         "(`find`, `move`, `get`), and stands there as requestor.",
+        codes.USER_AUTHENTICATION: "A peer did not prove to be the `user` that it must be.",
         codes.SECURITY_ALERT: "An association was rejected; TLS did not come about; a "
         "connection broke the protocol; a peer asked for what its `may` lacks; audit messages were "
         "lost.",
@@ -138,6 +139,8 @@ class Teller:
                 return self._started(event)
             case e.AssociationEnded():
                 return self._ended(event.number, event.at)
+            case e.AssociationRejected(user=str(user)):
+                return (self._no_login(event, user),)
             case e.AssociationRejected():
                 return (self._alert(event, f"rejected: {event.reason}", event.times),)
             case e.AssociationBroken():
@@ -244,6 +247,17 @@ class Teller:
             kind=codes.NODE_AUTHENTICATION,
             what=_often(what, times),
             by=_of_caller(title, event.address),
+        )
+
+    def _no_login(self, event: e.AssociationRejected, user: str) -> Message:
+        """Who did not prove to be the user that the peer must be."""
+        caller = _of_caller(event.calling_ae, event.address)
+        return message.user_authentication(
+            at=event.at,
+            user=replace(caller, user_id=user or caller.user_id),
+            node=self._node,
+            outcome=Outcome.MINOR,
+            why=_often(event.reason, event.times),
         )
 
     def _delivery(self, event: e.DeliveryClaimed | e.DeliveryEnded) -> Iterator[Message]:

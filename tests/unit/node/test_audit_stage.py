@@ -351,6 +351,20 @@ def test_who_is_rejected_or_breaks_the_protocol_is_an_alert(site):
     assert unsecured.words == "no TLS: it showed no certificate"
 
 
+def test_who_is_not_the_user_that_he_must_be_failed_to_log_in(site):
+    rejected = e.AssociationRejected(
+        at=5.0, calling_ae="CT1", called_ae="NODE", address="10.1.1.1", reason="not that user",
+        user="mallory",
+    )  # fmt: skip
+    site.catalog.commit(rejected, replace(rejected, at=6.0, user=""))
+
+    named, nameless = site.news()
+
+    assert (named.event, named.kind, named.outcome) == ("User Authentication", "Login", "4")
+    assert (named.who, named.why) == (["mallory", "NODE"], "not that user")
+    assert nameless.who == ["CT1", "NODE"]
+
+
 def test_who_asks_for_what_he_may_not_is_an_alert_and_other_refusals_are_failed_transfers(site):
     site.opened(1)
     refused = e.InstanceRefused(
