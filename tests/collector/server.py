@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-CERTIFICATES = Path(__file__).parent / "certificates"
+CERTIFICATES = Path(__file__).parents[1] / "certificates"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class SyslogCollector:
     """Keeps what it gets. reads: whether it takes anything out of its socket."""
 
     def __init__(
-        self, *, port: int = 0, certificate: str = "collector", client_ca: bool = False,
+        self, *, port: int = 0, certificate: str = "node", client_ca: bool = False,
         reads: bool = True,
     ) -> None:  # fmt: skip
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -22,7 +22,7 @@ from dicom_node.catalog import Catalog
 from dicom_node.cli.examine import State
 from dicom_node.cli.examine_audit import audit
 from dicom_node.cli.main import main
-from dicom_node.cli.serve import warnings
+from dicom_node.config.hazards import unsafe
 from dicom_node.config.load import read
 from dicom_node.dimse.scu import echo
 from dicom_node.domain.events import NodeStarted
@@ -257,7 +257,7 @@ def test_doctor_finds_what_others_may_read(tmp_path):
 def test_a_node_on_the_network_without_an_audit_trail_is_warned_of(tmp_path):
     def told_of(host: str, more: str = "") -> bool:
         config = read(f'[node]\nhost = "{host}"\n{more}', base=tmp_path)
-        return any("audit trail" in one for one in warnings(config))
+        return any("audit trail" in one for one in unsafe(config))
 
     assert told_of("0.0.0.0")
     assert not told_of("127.0.0.1")

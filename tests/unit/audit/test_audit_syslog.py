@@ -107,7 +107,7 @@ def test_tls_is_of_today():
 
 def test_a_collector_that_wants_a_certificate_gets_it():
     with SyslogCollector(client_ca=True) as there:
-        with connected(endpoint(there.port, client="node")) as collector:
+        with connected(endpoint(there.port, client="mr")) as collector:
             collector.send(frame(b"hello"))
             assert collector.goodbye(5.0)
         assert there.messages == [b"hello"]
@@ -121,9 +121,9 @@ def test_a_collector_that_wants_a_certificate_gets_it():
 @pytest.mark.parametrize(
     ("certificate", "ca", "host", "why"),
     [
-        ("elsewhere", "ca", "127.0.0.1", "is not trusted: IP address mismatch"),
-        ("elsewhere", "ca", "localhost", "is not trusted: Hostname mismatch"),
-        ("collector", "foreign-ca", "127.0.0.1", "is not trusted: unable to get local issuer"),
+        ("ct", "ca", "127.0.0.1", "is not trusted: IP address mismatch"),
+        ("ct", "ca", "localhost", "is not trusted: Hostname mismatch"),
+        ("node", "foreign-ca", "127.0.0.1", "is not trusted: unable to get local issuer"),
     ],
 )
 def test_somebody_else_gets_nothing(certificate: str, ca: str, host: str, why: str):
