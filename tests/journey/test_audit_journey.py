@@ -167,7 +167,8 @@ def test_what_a_killed_node_had_stored_is_told_by_the_next(build, pacs, free_por
         found = told(there.messages)
 
     assert [m.count for m in found if m.event == "DICOM Instances Transferred"] == [4]
-    assert [m.patient for m in found if m.event.startswith("Begin")] == ["PID-5"]
+    begun = [m.patient for m in found if m.event.startswith("Begin")]
+    assert begun in (["PID-5"], ["PID-5"] * 2), "twice if the kill came in the middle"
     assert [m.kind for m in found if m.event == "Application Activity"] == [
         "Application Start",
         "Application Start",
