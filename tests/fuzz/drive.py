@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from dicom_node.catalog import Catalog
 from dicom_node.dimse import contexts
@@ -26,8 +26,6 @@ from dicom_node.dimse.contract import (
     CommitmentReport,
     CommitmentRequest,
     Limits,
-    Refusal,
-    Rejection,
     Sink,
     StoreAnswer,
     StoreRequest,
@@ -97,39 +95,18 @@ class WatchedSink:
         self._sink.abort()
 
 
-class Watched:
+class Watched(StorageReceiver):
     """The node's receiver, with a note of what it kept."""
 
-    def __init__(self, receiver: StorageReceiver) -> None:
-        self.receiver = receiver
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
         self.kept: list[Kept] = []
 
     def begin(self, request: StoreRequest) -> Sink | StoreAnswer:
-        opened = self.receiver.begin(request)
+        opened = super().begin(request)
         if isinstance(opened, StoreAnswer):
             return opened
         return WatchedSink(opened, request, self.kept)
-
-    def admit(self, request: AssociationRequest) -> int | Rejection:
-        return self.receiver.admit(request)
-
-    def ended(self, association: int, how: str) -> None:
-        self.receiver.ended(association, how)
-
-    def idle_s(self, association: int) -> float | None:
-        return self.receiver.idle_s(association)
-
-    def echoed(self, request: AssociationRequest) -> None:
-        self.receiver.echoed(request)
-
-    def refused(self, refusal: Refusal) -> None:
-        self.receiver.refused(refusal)
-
-    def rejected(self, request: AssociationRequest, rejection: Rejection) -> None:
-        self.receiver.rejected(request, rejection)
-
-    def broke(self, request: AssociationRequest, association: int | None, reason: str) -> None:
-        self.receiver.broke(request, association, reason)
 
 
 class Agreeable:
@@ -176,18 +153,16 @@ class Front:
             stack.callback(bell.close)
             self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             self._watched = Watched(
-                StorageReceiver(
-                    admission=Admission(
-                        ae_title="DICOMNODE",
-                        peers=(),
-                        accept_unknown=True,
-                        min_free_bytes=0,
-                        quiet_s=1.0,
-                    ),
-                    spool=self.spool,
-                    journal=Journal(self.catalog, bell, 1),
-                    clock=SystemClock(),
-                )
+                admission=Admission(
+                    ae_title="DICOMNODE",
+                    peers=(),
+                    accept_unknown=True,
+                    min_free_bytes=0,
+                    quiet_s=1.0,
+                ),
+                spool=self.spool,
+                journal=Journal(self.catalog, bell, 1),
+                clock=SystemClock(),
             )
             limits = Limits()
             self._house = House(
