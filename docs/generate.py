@@ -33,8 +33,8 @@ from dicom_node.decide.match import NODE_KEYWORDS
 from dicom_node.dimse import conformance, contexts
 from dicom_node.dimse.status import MEANINGS
 from dicom_node.domain import events, policy, states
+from dicom_node.iod.code_stream import CODECS
 from dicom_node.iod.header import KEYWORDS
-from dicom_node.iod.pixels import PLUGINS
 from dicom_node.node.audited import TOLD, node_itself
 from dicom_node.node.statement import statement
 
@@ -118,7 +118,7 @@ def transfer_syntaxes() -> str:
 
 
 def _is_decoded(uid: str) -> bool:
-    return uid in contexts.UNCOMPRESSED or uid in PLUGINS
+    return uid in contexts.UNCOMPRESSED or uid in CODECS
 
 
 def storage_classes() -> str:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from dicom_node.iod.image import Reading
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node import offline
 from dicom_node.node.applicability import judges
+from dicom_node.node.decode import Decoders
 from dicom_node.tools import guard, lung_tool, lungs
 from dicom_node.tools.manifest import read_manifest
 from dicom_node.tools.predictor import Predictor
@@ -62,12 +64,13 @@ class Offline:
         """The one series of a folder, from its files to the file of its SEG."""
         inner: Counter[str] = Counter()
         began = time.perf_counter()
-        with watched(INNER, inner):
+        with watched(INNER, inner), Decoders() as decoders:
             found, _ = offline.find_series(folder)
             read = time.perf_counter()
             (answer,) = offline.answers(
                 found, lambda: self._tool, self._judge, SegSettings(),
-                threads=self._threads or 2, progress=lambda _done, _total: None,
+                reading=Reading(threads=self._threads or 2, decode=decoders),
+                progress=lambda _done, _total: None,
             )  # fmt: skip
         if answer.outcome is None:
             raise SystemExit(f"the series has no result: {answer.reason}")

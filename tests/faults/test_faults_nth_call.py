@@ -28,6 +28,7 @@ from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.domain.records import Step
 from dicom_node.domain.states import SeriesState, StepState
+from dicom_node.iod.image import Reading
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.admit import Admission
 from dicom_node.node.bell import Bell
@@ -334,7 +335,7 @@ def test_whichever_call_fails_while_performing_the_result_is_made_once_and_whole
             name="performer 0",
             tools=Toolbox(build=builder(load(config), Place(number=0, devices=("auto",)))),
             settings=SegSettings(),
-            threads=1,
+            reading=Reading(threads=1),
             max_attempts=1 if what == "disk" and kind != "EIO" else 100,  # full is nobody's failure
             spool=node.spool,
             journal=node.journal,

@@ -29,11 +29,12 @@ from dicom_node.decide.supersede import DELIVERED
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import NodeError
 from dicom_node.domain.states import SeriesState
-from dicom_node.iod.image import read_volume
+from dicom_node.iod.image import Reading, read_volume
 from dicom_node.iod.picture import contact_sheet
 from dicom_node.iod.seg_read import read_segmentation
 from dicom_node.node import log
 from dicom_node.node.clock import SystemClock
+from dicom_node.node.decode import Decoders
 from dicom_node.node.produce import judge
 from dicom_node.node.serve import RunningNode, start
 from dicom_node.node.why import stories
@@ -160,8 +161,13 @@ def _shown(
     used = {uid for step in views.steps(series.series_uid) for uid in step.instance_uids}
     manifest = load_models(node.config.models_dir)[views.steps(series.series_uid)[0].tool_id]
     given = [source for source in series.sources if source.uid in used]
-    ordered = judge(given, manifest.policy).sources  # as the model's gate has let it pass
-    volume = read_volume([source.path for source in ordered], tolerate=frozenset(Fault))
+    with Decoders() as decode:
+        ordered = judge(given, manifest.policy, decode).sources  # as the model's gate let it pass
+        volume = read_volume(
+            [source.path for source in ordered],
+            tolerate=frozenset(Fault),
+            reading=Reading(decode=decode),
+        )
     labels = read_segmentation(seg, [source.uid for source in ordered])
     ml = volume.ml_of(labels)
     volumes = {s.label: round(ml.get(s.number, 0.0), 1) for s in manifest.segments}

@@ -22,8 +22,10 @@ from dicom_node.cli.common import (
 from dicom_node.config.load import load
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.tool import ImageProcessingTool
+from dicom_node.iod.image import Reading
 from dicom_node.iod.picture import contact_sheet
 from dicom_node.node.applicability import judges
+from dicom_node.node.decode import Decoders
 from dicom_node.node.devices import alone, cores
 from dicom_node.node.layout import seg_settings
 from dicom_node.node.offline import Answer, answers, find_series
@@ -60,14 +62,15 @@ def process(folder: Path, out: Path, tool_id: str, config_path: Path | None, as_
     found, unused = find_series(folder)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    with bar(progress_console()) as shown:
+    threads = place.threads(config.engine.threads, cores())
+    with Decoders() as decoders, bar(progress_console()) as shown:
         task = shown.add_task("slices", total=None)
         for answer in answers(
             found,
             tool,
             judges(manifests)[tool_id],
             seg_settings(config),
-            threads=place.threads(config.engine.threads, cores()),
+            reading=Reading(threads=threads, decode=decoders),
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         ):
             rows.append(_written(answer, out))

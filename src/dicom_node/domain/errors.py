@@ -5,6 +5,7 @@ NodeError
 ├── ObjectError          a received object: unreadable, inconsistent, not an image
 │   ├── NotDicom         no data set in it
 │   ├── PixelsUndecodable  the transfer syntax or the code stream cannot be decoded
+│   │   └── DecoderEnded  decoding it ended the decoder, or took too much time
 │   └── NotAVolume       the planes do not make a regular grid
 ├── ToolError            a model: failed run
 │   └── ToolUnavailable  it cannot be loaded: missing weights, wrong digest, no such device
@@ -46,6 +47,10 @@ class NotDicom(ObjectError):
 
 class PixelsUndecodable(ObjectError):
     """The pixel data cannot be decoded."""
+
+
+class DecoderEnded(PixelsUndecodable):
+    """The decoder had to be ended, or died: another try would cost as much again."""
 
 
 class NotAVolume(ObjectError):

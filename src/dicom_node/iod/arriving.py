@@ -21,6 +21,7 @@ from dicom_node.decide.geometry import (
 from dicom_node.decide.planes import Plane, by_orientation, plane_of, same_pixel_spacing
 from dicom_node.decide.vectors import Vector, dot
 from dicom_node.domain.volume import Volume
+from dicom_node.iod.code_stream import Decode, decoded
 from dicom_node.iod.image import affine_of, read_plane
 
 if TYPE_CHECKING:
@@ -66,12 +67,13 @@ class ArrivingStack:
 
     Only what lies like the first planes is taken; where those turn out to be localizers, what comes
     next is. Anything else is left for the verdict. size_bytes: of the planes. shown: where they are
-    put side by side, which takes as much again where all of them are.
+    put side by side, which takes as much again where all of them are. decode: see iod.pixels.
     """
 
     planes: Planes = field(default_factory=dict)
     size_bytes: int = 0
     shown: Shown = field(default_factory=Shown)
+    decode: Decode = decoded
     _normal: Vector = (0.0, 0.0, 1.0)  # of the first plane
     _heights: list[float] = field(default_factory=list)
     _placed: list[tuple[str, Plane]] = field(default_factory=list)  # key, plane; by height
@@ -92,7 +94,7 @@ class ArrivingStack:
         near = self._heights[max(0, at - 1) : at + 1]
         if any(abs(height - other) <= SAME_POSITION_MM for other in near):
             return False
-        voxels = read_plane(path)
+        voxels = read_plane(path, self.decode)
         self.planes[key] = voxels
         self.size_bytes += voxels.nbytes
         self._heights.insert(at, height)

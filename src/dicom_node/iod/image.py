@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ from dicom_node.decide.plausibility import AIR_HU as LUNG_HU
 from dicom_node.decide.plausibility import DENSE_HU, TISSUE_HU, Values
 from dicom_node.domain.errors import NotAVolume
 from dicom_node.domain.volume import Volume
+from dicom_node.iod.code_stream import Decode, decoded
 from dicom_node.iod.header import read_attributes
 from dicom_node.iod.pixels import Picture, find_picture, stored_values
 
@@ -34,6 +36,18 @@ _STEP = 4
 _INT16 = np.iinfo(np.int16)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How many threads read files, and who decodes what is compressed in them."""
+
+    threads: int = 2
+    decode: Decode = decoded
+
+
+HERE = Reading()
+"""Decoded in this process: fit for images that are known not to harm it."""
+
+
 class _DoesNotFit(Exception):
     """A value of a slice is beyond int16."""
 
@@ -47,7 +61,7 @@ def read_volume(
     paths: Sequence[Path],
     *,
     tolerate: Collection[Fault] = frozenset(),
-    threads: int = 2,
+    reading: Reading = HERE,
     max_bytes: int = MAX_VOLUME_BYTES,
     planes: Mapping[Path, NDArray[np.generic]] | None = None,
 ) -> Volume:
@@ -59,7 +73,7 @@ def read_volume(
     planes: what `read_plane` gave of some of the files; they are not decoded again.
     Raises NotDicom, PixelsUndecodable, or NotAVolume, each with the reason.
     """
-    pictures = _in_parallel(find_picture, paths, threads)
+    pictures = _in_parallel(find_picture, paths, reading.threads)
     for picture in pictures:
         _refuse_what_is_no_slice(picture)
     judged, pictures = _stacked(pictures, tolerate)
@@ -67,9 +81,9 @@ def read_volume(
     if shape[0] * shape[1] * shape[2] * 4 > max_bytes:
         raise NotAVolume(f"{shape[0]} x {shape[1]} x {shape[2]} voxels are more than is allowed")
     try:
-        voxels = _voxels(pictures, shape, np.dtype(np.int16), threads, planes or {})
+        voxels = _voxels(pictures, shape, np.dtype(np.int16), reading, planes or {})
     except _DoesNotFit:
-        voxels = _voxels(pictures, shape, np.dtype(np.float32), threads, planes or {})
+        voxels = _voxels(pictures, shape, np.dtype(np.float32), reading, planes or {})
     uids = tuple(str(p.attributes.get("SOPInstanceUID", "")) for p in pictures)
     uneven = judged.has(Fault.UNEVEN, Fault.HOLE)
     return Volume(
@@ -81,7 +95,7 @@ def read_volume(
     )
 
 
-def read_plane(path: Path) -> NDArray[np.generic]:
+def read_plane(path: Path, decode: Decode = decoded) -> NDArray[np.generic]:
     """One image as it will be in a Volume: int16, or float32 where its rescale needs it.
 
     Raises NotDicom, PixelsUndecodable, or NotAVolume.
@@ -90,10 +104,10 @@ def read_plane(path: Path) -> NDArray[np.generic]:
     _refuse_what_is_no_slice(picture)
     integers = np.empty(picture.shape, np.int16)
     try:
-        _fill_integers(picture, integers)
+        _fill_integers(picture, integers, decode)
     except _DoesNotFit:
         floats = np.empty(picture.shape, np.float32)
-        _fill_floats(picture, floats)
+        _fill_floats(picture, floats, decode)
         return floats
     return integers
 
@@ -111,15 +125,16 @@ def values_of(volume: Volume) -> Values:
     )
 
 
-def same_pixels(paths: Sequence[Path]) -> bool:
+def same_pixels(paths: Sequence[Path], decode: Decode = decoded) -> bool:
     """Whether the images have the same stored values and rescale.
 
     Raises NotDicom, or PixelsUndecodable.
     """
     first, *others = [find_picture(path) for path in paths]
-    values = stored_values(first)
+    values = stored_values(first, decode=decode)
     return all(
-        _rescale(other) == _rescale(first) and np.array_equal(stored_values(other), values)
+        _rescale(other) == _rescale(first)
+        and np.array_equal(stored_values(other, decode=decode), values)
         for other in others
     )
 
@@ -159,7 +174,7 @@ def _voxels(
     pictures: Sequence[Picture],
     shape: tuple[int, int, int],
     dtype: np.dtype[np.generic],
-    threads: int,
+    reading: Reading,
     planes: Mapping[Path, NDArray[np.generic]],
 ) -> NDArray[np.generic]:
     """All slices. Raises _DoesNotFit where int16 cannot hold them."""
@@ -173,20 +188,20 @@ def _voxels(
                 raise _DoesNotFit
             voxels[index] = known
         elif dtype == np.int16:
-            _fill_integers(picture, voxels[index])
+            _fill_integers(picture, voxels[index], reading.decode)
         else:
-            _fill_floats(picture, voxels[index])
+            _fill_floats(picture, voxels[index], reading.decode)
 
-    _in_parallel(fill, range(len(pictures)), threads)
+    _in_parallel(fill, range(len(pictures)), reading.threads)
     return voxels
 
 
-def _fill_integers(picture: Picture, out: NDArray[np.int16]) -> None:
+def _fill_integers(picture: Picture, out: NDArray[np.int16], decode: Decode) -> None:
     """One slice as int16. Raises _DoesNotFit."""
     slope, intercept = _rescale(picture)
     if slope != int(slope) or intercept != int(intercept):
         raise _DoesNotFit
-    stored, padding = _clean_values(picture, out)
+    stored, padding = _clean_values(picture, out, decode)
     low, high = int(stored.min()), int(stored.max())
     values = sorted((low * int(slope) + int(intercept), high * int(slope) + int(intercept)))
     if values[1] > _INT16.max or (values[0] < _INT16.min and not _is_hounsfield(picture)):
@@ -206,9 +221,9 @@ def _fill_integers(picture: Picture, out: NDArray[np.int16]) -> None:
         out[padding] = AIR_HU
 
 
-def _fill_floats(picture: Picture, out: NDArray[np.float32]) -> None:
+def _fill_floats(picture: Picture, out: NDArray[np.float32], decode: Decode) -> None:
     slope, intercept = _rescale(picture)
-    stored, padding = _clean_values(picture, None)
+    stored, padding = _clean_values(picture, None, decode)
     np.multiply(stored, slope, out=out, casting="unsafe")
     out += intercept
     if _is_hounsfield(picture):
@@ -218,10 +233,10 @@ def _fill_floats(picture: Picture, out: NDArray[np.float32]) -> None:
 
 
 def _clean_values(
-    picture: Picture, out: NDArray[np.int16] | None
+    picture: Picture, out: NDArray[np.int16] | None, decode: Decode
 ) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
     """Stored values without what is above Bits Stored, and where they are padding."""
-    stored = stored_values(picture, out)
+    stored = stored_values(picture, out, decode)
     padding = _padding(picture, stored)
     bits, allocated = picture.number("BitsStored"), stored.dtype.itemsize * 8
     if 0 < bits < allocated:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.pixels import get_decoder
 
 from dicom_node.domain.errors import NotDicom, PixelsUndecodable
+from dicom_node.iod.code_stream import (
+    INTEGERS,
+    MAX_FRAME_BYTES,
+    CodeStream,
+    Decode,
+    decoded,
+    joined,
+)
 from dicom_node.iod.elements import (
     DEFLATED,
     EXPLICIT_BIG,
@@ -23,11 +29,10 @@ from dicom_node.iod.elements import (
     locate,
     read_head,
 )
-from dicom_node.iod.header import decoded, tags_of, wanted
+from dicom_node.iod.header import decoded as attributes_of
+from dicom_node.iod.header import tags_of, wanted
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from numpy.typing import NDArray
 
 _READ_BYTES = (1 << 16, 1 << 20, 1 << 26)  # how much of a file is read to find the pixel data
@@ -40,30 +45,6 @@ _NEEDED = tags_of(
         *("BitsAllocated", "BitsStored", "PixelRepresentation", "PixelPaddingValue"),
         *("PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope"),
     )
-)
-
-PLUGINS = {
-    "1.2.840.10008.1.2.5": ("RLE Lossless", "pylibjpeg"),
-    "1.2.840.10008.1.2.4.50": ("JPEG Baseline", "gdcm"),
-    "1.2.840.10008.1.2.4.51": ("JPEG Extended", "gdcm"),
-    "1.2.840.10008.1.2.4.57": ("JPEG Lossless", "gdcm"),
-    "1.2.840.10008.1.2.4.70": ("JPEG Lossless SV1", "gdcm"),
-    "1.2.840.10008.1.2.4.80": ("JPEG-LS Lossless", "pyjpegls"),
-    "1.2.840.10008.1.2.4.81": ("JPEG-LS Near-lossless", "pyjpegls"),
-    "1.2.840.10008.1.2.4.90": ("JPEG 2000 Lossless", "pylibjpeg"),
-    "1.2.840.10008.1.2.4.91": ("JPEG 2000", "pylibjpeg"),
-    "1.2.840.10008.1.2.4.201": ("High-Throughput JPEG 2000 Lossless", "pylibjpeg"),
-    "1.2.840.10008.1.2.4.202": ("High-Throughput JPEG 2000 RPCL", "pylibjpeg"),
-    "1.2.840.10008.1.2.4.203": ("High-Throughput JPEG 2000", "pylibjpeg"),
-}
-"""Compressed transfer syntaxes: name, and the decoder, the fastest that is there for each."""
-
-_INTEGERS = {(8, 0): "u1", (8, 1): "i1", (16, 0): "u2", (16, 1): "i2", (32, 0): "u4", (32, 1): "i4"}
-
-# what pydicom and the decoders raise for a damaged code stream
-_DECODER_ERRORS = (
-    *(RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
-    *(MemoryError, OSError, EOFError, struct.error),
 )
 
 
@@ -96,40 +77,15 @@ class Picture:
     def dtype(self) -> np.dtype[np.integer]:
         """Of the stored values, little endian. Raises PixelsUndecodable for odd widths."""
         key = self.number("BitsAllocated"), self.number("PixelRepresentation")
-        if key not in _INTEGERS:
+        if key not in INTEGERS:
             raise PixelsUndecodable(f"{self.name}: Bits Allocated is {key[0]}, not 8, 16 or 32")
-        return np.dtype("<" + _INTEGERS[key])
+        return np.dtype("<" + INTEGERS[key])
 
     @property
     def is_plain(self) -> bool:
         """Whether the file holds 16-bit little endian values that need no decoding."""
         native = self.transfer_syntax in UNCOMPRESSED and self.transfer_syntax != EXPLICIT_BIG
         return native and self.number("BitsAllocated") == 16
-
-
-class _Decoding:
-    """Turns what decoders raise into PixelsUndecodable.
-
-    A decoder written in Rust panics with an exception that is no Exception and has no public name:
-    a context sees it, an except clause could only catch it together with everything else.
-    """
-
-    def __init__(self, sentence: str) -> None:
-        self._sentence = sentence
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            return
-        if issubclass(kind, _DECODER_ERRORS) or kind.__name__ == "PanicException":
-            raise PixelsUndecodable(self._sentence) from error
 
 
 def find_picture(path: Path) -> Picture:
@@ -144,16 +100,19 @@ def find_picture(path: Path) -> Picture:
     raise NotDicom("the data set ends before its pixel data")
 
 
-def stored_values(picture: Picture, out: NDArray[np.int16] | None = None) -> NDArray[np.integer]:
+def stored_values(
+    picture: Picture, out: NDArray[np.int16] | None = None, decode: Decode = decoded
+) -> NDArray[np.integer]:
     """Stored values [row, column]; a picture that `is_plain` is read into `out` without a copy.
 
-    Raises PixelsUndecodable with a sentence.
+    decode: is given what is compressed, once it was looked at. Raises PixelsUndecodable with a
+    sentence.
     """
     if picture.transfer_syntax == DEFLATED:
         raise PixelsUndecodable(f"{picture.name}: deflated data sets are not decoded")
     if picture.transfer_syntax in UNCOMPRESSED:
         return _native(picture, out)
-    return _compressed(picture)
+    return _compressed(picture, decode)
 
 
 def _picture(path: Path, head: bytes, *, more: bool) -> Picture:
@@ -164,7 +123,7 @@ def _picture(path: Path, head: bytes, *, more: bool) -> Picture:
         if element.tag in _NEEDED and wanted(element):
             raw[element.tag] = element
         end = element.next
-    attributes = decoded(raw, located)
+    attributes = attributes_of(raw, located)
     name = f"SOP Instance {attributes.get('SOPInstanceUID', 'without a UID')}"
     if more and end >= len(located.data):
         raise Malformed("ends before the pixel data")
@@ -200,34 +159,26 @@ def _native(picture: Picture, out: NDArray[np.int16] | None) -> NDArray[np.integ
     return values
 
 
-def _compressed(picture: Picture) -> NDArray[np.integer]:
-    if picture.transfer_syntax not in PLUGINS:
-        raise PixelsUndecodable(
-            f"{picture.name}: transfer syntax {picture.transfer_syntax} is not supported"
-        )
-    syntax, plugin = PLUGINS[picture.transfer_syntax]
+def _compressed(picture: Picture, decode: Decode) -> NDArray[np.integer]:
     with picture.path.open("rb") as file:
         file.seek(picture.start)
-        encapsulated = file.read()
+        encapsulated = file.read(MAX_FRAME_BYTES + 1)
+    if len(encapsulated) > MAX_FRAME_BYTES:
+        raise PixelsUndecodable(f"{picture.name}: its Pixel Data are longer than what is decoded")
+    try:
+        frame = joined(encapsulated)
+    except Malformed as error:
+        raise PixelsUndecodable(f"{picture.name}: {error}") from error
     rows, columns = picture.shape
-    damaged = f"{picture.name}: its {syntax} code stream is damaged"
-    with _Decoding(damaged):
-        values, _ = get_decoder(picture.transfer_syntax).as_array(
-            encapsulated,
-            index=0,
-            raw=True,
-            decoding_plugin=plugin,
-            rows=rows,
-            columns=columns,
-            samples_per_pixel=1,
-            photometric_interpretation="MONOCHROME2",
-            bits_allocated=picture.number("BitsAllocated"),
-            bits_stored=picture.number("BitsStored"),
-            pixel_representation=picture.number("PixelRepresentation"),
-            number_of_frames=1,
-            pixel_keyword="PixelData",
-        )
-    decoded_values: NDArray[np.integer] = values
-    if decoded_values.shape != (rows, columns):
-        raise PixelsUndecodable(f"{picture.name}: its {syntax} code stream has another size")
-    return decoded_values
+    stream = CodeStream(
+        name=picture.name,
+        transfer_syntax=picture.transfer_syntax,
+        frame=frame,
+        rows=rows,
+        columns=columns,
+        bits_allocated=picture.number("BitsAllocated"),
+        bits_stored=picture.number("BitsStored"),
+        pixel_representation=picture.number("PixelRepresentation"),
+    )
+    stream.check()
+    return decode(stream).array(rows, columns)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dicom_node.decide.arriving import awaited_until
-from dicom_node.domain.errors import CatalogError, NodeError, is_lost
+from dicom_node.domain.errors import CatalogError, DecoderEnded, NodeError, is_lost
 from dicom_node.domain.tool import ToolContext, WorksAhead
 from dicom_node.iod.arriving import ArrivingStack, Planes, Shown
+from dicom_node.iod.code_stream import Decode
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.toolbox import Toolbox
@@ -68,7 +69,7 @@ class _Work:
 
     def give_way(self) -> None:
         """Forget all that was done; it is begun anew when more instances have come."""
-        self.stack = ArrivingStack(shown=self.stack.shown)
+        self.stack = ArrivingStack(shown=self.stack.shown, decode=self.stack.decode)
         self.memories.clear()
         self.seen = self.rounded_off = 0
         self.gave_way = self.instances
@@ -79,8 +80,8 @@ class Ahead:
     """Prepares steps that are to be expected, in small portions.
 
     expected: the ids of the tools that the routes would give a Series, as far as it has arrived.
-    tools: only those that are loaded work ahead. most_bytes: of decoded planes, for all Series, and
-    of the memory in which they are shown to a tool.
+    tools: only those that are loaded work ahead. decode: see iod.pixels. most_bytes: of decoded
+    planes, for all Series, and of the memory in which they are shown to a tool.
     """
 
     journal: Journal
@@ -88,6 +89,7 @@ class Ahead:
     clock: Clock
     expected: Callable[[str], tuple[str, ...]]
     tools: Toolbox
+    decode: Decode
     most_bytes: int
     _works: dict[str, _Work] = field(default_factory=dict)
     _shown: Shown = field(default_factory=Shown)
@@ -138,7 +140,7 @@ class Ahead:
 
         Whatever a file or a tool raises, it raises again in the step, where it is recorded.
         """
-        empty = _Work(stack=ArrivingStack(shown=self._shown))
+        empty = _Work(stack=ArrivingStack(shown=self._shown, decode=self.decode))
         work = self._works.setdefault(arriving.series_uid, empty)
         work.last_at, work.instances = arriving.last_at, arriving.instances
         try:
@@ -196,7 +198,7 @@ class Ahead:
                 break
             work.seen, taken = number, True
             self._add(work, instance)
-            if stop():
+            if stop() or not self._tools(uid):
                 break
         return taken
 
@@ -221,6 +223,9 @@ class Ahead:
     def _add(self, work: _Work, instance: Instance) -> None:
         try:
             work.stack.add(self.spool.path(instance.path), instance.attributes, instance.sha256)
+        except DecoderEnded as error:  # each such image costs a decoder, and much time
+            _log.info("nothing more is read ahead: %s", error)
+            work.spoilt.update(work.wanted)
         except (NodeError, OSError) as error:
             _log.debug("instance %s is not read ahead: %s", instance.sop_instance_uid, error)
 

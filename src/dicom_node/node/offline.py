@@ -12,6 +12,7 @@ from dicom_node.decide.geometry import split_localizers
 from dicom_node.domain.errors import NodeError, NotDicom
 from dicom_node.domain.tool import ImageProcessingTool, NotApplicable
 from dicom_node.iod.header import read_attributes
+from dicom_node.iod.image import Reading
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.applicability import Judge
 from dicom_node.node.encode import Source
@@ -74,7 +75,7 @@ def answers(
     judge: Judge,
     settings: SegSettings,
     *,
-    threads: int,
+    reading: Reading,
     progress: Callable[[int, int], None],
 ) -> Iterator[Answer]:
     """What the tool makes of each series, one after the other; the tool is loaded when needed."""
@@ -93,7 +94,7 @@ def answers(
         uids = {str(attributes["SOPInstanceUID"]) for attributes in chosen}
         sources = [source for source in series.sources if source.uid in uids]
         try:
-            outcome = produce(sources, tool(), settings, threads=threads, progress=progress)
+            outcome = produce(sources, tool(), settings, reading=reading, progress=progress)
         except NodeError as error:
             yield Answer(series=series, reason=str(error))
             continue

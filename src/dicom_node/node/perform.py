@@ -25,6 +25,7 @@ from dicom_node.domain.policy import HOLD
 from dicom_node.domain.records import Result, Step
 from dicom_node.domain.states import StepState
 from dicom_node.domain.tool import ImageProcessingTool
+from dicom_node.iod.image import Reading
 from dicom_node.iod.replacing import Replacement
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.ahead import Ahead
@@ -54,7 +55,7 @@ class Performer:
     name: str
     tools: Toolbox
     settings: SegSettings
-    threads: int
+    reading: Reading
     max_attempts: int
     spool: Spool
     journal: Journal
@@ -153,7 +154,7 @@ class Performer:
                 sources,
                 tool,
                 self.settings,
-                threads=self.threads,
+                reading=self.reading,
                 kinds=step.results,
                 earlier=self._earlier(step),
                 kept=self.ahead.kept(step.series_uid, step.tool_id) if self.ahead else None,

@@ -25,11 +25,13 @@ from dicom_node.catalog import Catalog
 from dicom_node.config.load import Config
 from dicom_node.domain.errors import NodeError, ToolError
 from dicom_node.domain.tool import ImageProcessingTool
+from dicom_node.iod.image import Reading
 from dicom_node.node import bell as bells
 from dicom_node.node import log, stage
 from dicom_node.node.ahead import Ahead
 from dicom_node.node.applicability import judges
-from dicom_node.node.clock import Clock, SystemClock
+from dicom_node.node.clock import SystemClock
+from dicom_node.node.decode import Decoders
 from dicom_node.node.devices import Place, cores
 from dicom_node.node.journal import Journal
 from dicom_node.node.layout import (
@@ -99,59 +101,59 @@ def _perform(place: Place, clock_offset: float, configuration: Path, *, cold: bo
     spool, journal = Spool(spool_path(config)), Journal(catalog, bell, len(place.devices))
     settings = seg_settings(config)
     tools = Toolbox(build=builder(config, place))
+    decoders = Decoders()
     superseder = Superseder(
         told=frozenset(peer.name for peer in config.peers if "reject" in peer.offers),
         settings=settings,
         spool=spool,
         journal=journal,
     )
+    ahead = None
+    if config.engine.ahead_mib:
+        ahead = Ahead(
+            journal=journal,
+            spool=spool,
+            clock=clock,
+            expected=_expected(config, catalog, place.is_mine),
+            tools=tools,
+            decode=decoders,
+            most_bytes=config.engine.ahead_mib << 20,
+        )
     performer = Performer(
         name=f"performer {number}",
         tools=tools,
         settings=settings,
-        threads=place.threads(config.engine.threads, cores()),
+        reading=Reading(threads=place.threads(config.engine.threads, cores()), decode=decoders),
         max_attempts=config.engine.max_attempts,
         spool=spool,
         journal=journal,
         clock=clock,
         superseder=superseder if number == 0 else None,
-        ahead=_ahead(config, spool, journal, tools, clock, place.is_mine),
+        ahead=ahead,
         leaves_s=place.leaves_s if len(place.devices) > 1 else None,
         alive=Pulse(data_dir=config.data_dir, number=number).beat,
     )
     if not cold:
         performer.warm({route.tool_id for route in config.routes if route.enabled})
     stage.run("perform", performer.run_due, listener, clock, stop)
+    decoders.close()
     catalog.close()
     shared.close()
     return 0
 
 
-def _ahead(
-    config: Config,
-    spool: Spool,
-    journal: Journal,
-    tools: Toolbox,
-    clock: Clock,
-    is_mine: Callable[[str], bool],
-) -> Ahead | None:
-    """What may be worked ahead on by this performer, if the configuration wants it."""
-    if not config.engine.ahead_mib:
-        return None
+def _expected(
+    config: Config, catalog: Catalog, is_mine: Callable[[str], bool]
+) -> Callable[[str], tuple[str, ...]]:
+    """The tools that the routes would give a Series as far as it is here; none, if another
+    performer works ahead on it."""
     router = Router(
         routes=config.routes,
         peers=config.peers,
         tools=judges(_manifests(config)),
-        catalog=journal.catalog,
+        catalog=catalog,
     )
-    return Ahead(
-        journal=journal,
-        spool=spool,
-        clock=clock,
-        expected=lambda series_uid: router.expected(series_uid) if is_mine(series_uid) else (),
-        tools=tools,
-        most_bytes=config.engine.ahead_mib << 20,
-    )
+    return lambda series_uid: router.expected(series_uid) if is_mine(series_uid) else ()
 
 
 def _manifests(config: Config) -> dict[str, ModelManifest]:

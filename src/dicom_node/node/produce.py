@@ -29,7 +29,8 @@ from dicom_node.domain.tool import (
     ProcessingResult,
     ToolContext,
 )
-from dicom_node.iod.image import read_volume, same_pixels, values_of
+from dicom_node.iod.code_stream import Decode
+from dicom_node.iod.image import HERE, Reading, read_volume, same_pixels, values_of
 from dicom_node.iod.resample import mapped_back, regular
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.encode import NOTHING, SEG, Earlier, Produced, Source, Work, encoded
@@ -82,7 +83,7 @@ def produce(
     tool: ImageProcessingTool,
     settings: SegSettings,
     *,
-    threads: int = 2,
+    reading: Reading = HERE,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     kinds: Sequence[str] = (SEG,),
     earlier: Earlier = NOTHING,
@@ -98,7 +99,7 @@ def produce(
     seconds: dict[str, float] = {}
     policy = tool.input_policy()
     with _timed(seconds, "decode"):
-        judged = judge(sources, policy)
+        judged = judge(sources, policy, reading.decode)
         _admitted(judged.findings, policy)
         if not judged.sources:
             raise NotAVolume(judged.findings[-1].reason)
@@ -107,7 +108,7 @@ def produce(
         suits = tool.can_process_image(header)
         if isinstance(suits, NotApplicable):
             raise NotAVolume(suits.reason)
-        volume = _volume(ordered, threads, kept)
+        volume = _volume(ordered, reading, kept)
         admitted = _admitted((*judged.findings, *judge_values(volume, header)), policy)
     context = ToolContext(header=header, progress=progress, memory=kept.memory if kept else None)
     results = _results(tool, volume, context, admitted, seconds)
@@ -137,27 +138,28 @@ def produce(
     )
 
 
-def _volume(ordered: Sequence[Source], threads: int, kept: Kept | None) -> Volume:
+def _volume(ordered: Sequence[Source], reading: Reading, kept: Kept | None) -> Volume:
     paths = [source.path for source in ordered]
     if kept is None:
-        return read_volume(paths, tolerate=frozenset(Fault), threads=threads)
+        return read_volume(paths, tolerate=frozenset(Fault), reading=reading)
     planes = {s.path: kept.planes[s.sha256] for s in ordered if s.sha256 in kept.planes}
-    volume = read_volume(paths, tolerate=frozenset(Fault), threads=threads, planes=planes)
+    volume = read_volume(paths, tolerate=frozenset(Fault), reading=reading, planes=planes)
     kept.planes.clear()  # they are in the volume
     return replace(volume, slice_keys=tuple(source.sha256 for source in ordered))
 
 
-def judge(sources: Sequence[Source], policy: InputPolicy) -> Judged:
+def judge(sources: Sequence[Source], policy: InputPolicy, decode: Decode) -> Judged:
     """What is unusual about the planes of a Series, for a tool with this policy.
 
-    Pixels are looked at only where planes lie at one position. Raises PixelsUndecodable.
+    Pixels are looked at only where planes lie at one position; decode is given what is compressed.
+    Raises PixelsUndecodable.
     """
     headers = [source.attributes for source in sources]
     findings = subject.mixed(headers)
     if findings:
         return Judged(sources=(), findings=findings)  # no plane of one is held against the other's
     repeated = repeats(headers)
-    findings = _repeat_findings(repeated, {source.uid: source for source in sources})
+    findings = _repeat_findings(repeated, {source.uid: source for source in sources}, decode)
     kept = [source for source in sources if source.uid not in repeated.dropped]
     found = stack_of([source.attributes for source in kept], tolerate=frozenset(Fault))
     if isinstance(found, NotAStack):
@@ -177,8 +179,11 @@ def judge_values(volume: Volume, header: Attributes) -> tuple[Finding, ...]:
     return () if found is None else (found,)
 
 
-def _repeat_findings(repeated: Repeats, by_uid: Mapping[str, Source]) -> tuple[Finding, ...]:
-    same = [same_pixels([by_uid[uid].path for uid in group]) for group in repeated.groups]
+def _repeat_findings(
+    repeated: Repeats, by_uid: Mapping[str, Source], decode: Decode
+) -> tuple[Finding, ...]:
+    groups = ([by_uid[uid].path for uid in group] for group in repeated.groups)
+    same = [same_pixels(group, decode) for group in groups]
     return repeat_findings(repeated, same)
 
 

@@ -16,8 +16,9 @@ from pydicom.pixels import get_decoder
 from dicom_node.decide.geometry import Fault
 from dicom_node.domain.errors import NotAVolume, NotDicom, PixelsUndecodable
 from dicom_node.domain.volume import Volume
-from dicom_node.iod.image import AIR_HU, read_headers, read_volume
-from dicom_node.iod.pixels import PLUGINS, find_picture
+from dicom_node.iod.code_stream import CODECS
+from dicom_node.iod.image import AIR_HU, Reading, read_headers, read_volume
+from dicom_node.iod.pixels import find_picture
 from dicom_node.testing.series import (
     PADDED,
     STORED_AS,
@@ -103,7 +104,9 @@ def test_uids_are_in_slice_order(tmp_path: Path, body: Volume) -> None:
 def test_any_storage_gives_the_same_hounsfield_units(
     tmp_path: Path, body: Volume, pixels: Pixels, threads: int
 ) -> None:
-    volume = read_volume(write_series(tmp_path, body, pixels=pixels), threads=threads)
+    volume = read_volume(
+        write_series(tmp_path, body, pixels=pixels), reading=Reading(threads=threads)
+    )
     assert volume.voxels_zyx.dtype == np.int16
     np.testing.assert_array_equal(volume.voxels_zyx, body.voxels_zyx)
 
@@ -318,8 +321,16 @@ def test_what_another_program_compressed_is_read(
 @pytest.mark.parametrize("syntax", [RLE, J2K, JPEG_LS])
 def test_a_damaged_code_stream_is_undecodable(tmp_path: Path, syntax: str) -> None:
     series = a_series(3, pixels=Pixels(transfer_syntax=syntax))
-    spoil(series[1], 16)
+    spoil(series[1], 130)
     with pytest.raises(PixelsUndecodable, match=r"its .* code stream is damaged"):
+        read_volume(write_files(tmp_path, series))
+
+
+@pytest.mark.parametrize("syntax", [RLE, J2K, JPEG_LS])
+def test_damaged_fragments_are_undecodable(tmp_path: Path, syntax: str) -> None:
+    series = a_series(3, pixels=Pixels(transfer_syntax=syntax))
+    spoil(series[1], 16)
+    with pytest.raises(PixelsUndecodable, match="Pixel Data ends inside a fragment"):
         read_volume(write_files(tmp_path, series))
 
 
@@ -337,7 +348,7 @@ def test_other_interruptions_pass_through_decoding(monkeypatch, tmp_path: Path) 
     def interrupted(_uid: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dicom_node.iod.pixels.get_decoder", interrupted)
+    monkeypatch.setattr("dicom_node.iod.code_stream.get_decoder", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read_volume(write_files(tmp_path, a_series(3, pixels=Pixels(transfer_syntax=RLE))))
 
@@ -389,5 +400,5 @@ def test_pixels_behind_a_long_header_are_found(tmp_path: Path, body: Volume) -> 
 
 
 def test_every_compressed_syntax_has_a_decoder_that_is_installed() -> None:
-    for uid, (_, plugin) in PLUGINS.items():
-        assert plugin in get_decoder(uid).available_plugins
+    for uid, codec in CODECS.items():
+        assert codec.plugin in get_decoder(uid).available_plugins

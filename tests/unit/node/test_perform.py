@@ -24,6 +24,7 @@ from dicom_node.domain.errors import CatalogError, SpoolError, ToolError
 from dicom_node.domain.records import Peer, Step
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 from dicom_node.domain.tool import Applicable
+from dicom_node.iod.image import Reading
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node import bell as bells
 from dicom_node.node import fallback, pulse, stage
@@ -86,7 +87,7 @@ class World:
             name="performer 0",
             tools=Toolbox(build=build or self.build),
             settings=settings,
-            threads=1,
+            reading=Reading(threads=1),
             max_attempts=max_attempts,
             spool=self.spool,
             journal=self.journal,

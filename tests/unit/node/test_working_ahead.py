@@ -19,10 +19,13 @@ from dicom_node.decide import completeness
 from dicom_node.decide.match import parse
 from dicom_node.decide.routing import Route
 from dicom_node.domain import events as e
-from dicom_node.domain.errors import ToolError
+from dicom_node.domain.errors import DecoderEnded, ToolError
 from dicom_node.domain.records import Instance, Peer
 from dicom_node.domain.states import SeriesState, StepState
 from dicom_node.domain.tool import WorksAhead
+from dicom_node.iod.code_stream import Decode
+from dicom_node.iod.code_stream import decoded as in_this_process
+from dicom_node.iod.image import Reading
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.ahead import Ahead
 from dicom_node.node.applicability import judges
@@ -99,9 +102,9 @@ def decoded(monkeypatch):
     names: list[str] = []
     real = arriving_module.read_plane
 
-    def read(path):
+    def read(path, decode):
         names.append(path.name)
-        return real(path)
+        return real(path, decode)
 
     monkeypatch.setattr(arriving_module, "read_plane", read)
     return names
@@ -134,6 +137,7 @@ class World:
         self.journal = Journal(self.catalog, self.bell)
         self.association = 0
         self.when = 'Modality == "CT"'
+        self.decode: Decode = in_this_process
 
     def close(self) -> None:
         self.catalog.close()
@@ -161,13 +165,14 @@ class World:
             clock=self.clock,
             expected=lambda uid: self.router.expected(uid),  # noqa: PLW0108  # `when` may change
             tools=tools,
+            decode=self.decode,
             most_bytes=ahead_bytes,
         )
         performer = Performer(
             name="performer 0",
             tools=tools,
             settings=settings,
-            threads=1,
+            reading=Reading(threads=1, decode=self.decode),
             max_attempts=1,
             spool=self.spool,
             journal=self.journal,
@@ -469,6 +474,29 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_it(a_world, chest, net
     performer = world.performer()
     world.receive([d for pair in zip(objects, other, strict=True) for d in pair], performer)
     assert len(network) == 2 * SLICES - 1
+
+
+def test_an_image_that_ends_its_decoder_is_the_last_that_is_read_ahead(a_world, chest, decoded):
+    asked: list[str] = []
+
+    def ended(stream):
+        asked.append(stream.name)
+        raise DecoderEnded(f"{stream.name}: its code stream took longer than 60 s to decode")
+
+    compressed = Pixels(transfer_syntax="1.2.840.10008.1.2.4.90")
+    objects = ct_series(chest, pixels=compressed)
+    other = ct_series(chest, header=Header(seed=5))
+    world = a_world()
+    world.decode = ended
+    performer = world.performer()
+    world.receive([d for pair in zip(objects, other, strict=True) for d in pair], performer)
+    assert len(asked) == 1  # the others would take as long, and hold up every step
+    assert len(decoded) == 1 + SLICES
+    world.judge()
+    performer.run_due(world.clock.at)
+    step = world.catalog.views.steps(objects[0].SeriesInstanceUID)[-1]
+    assert step.state is StepState.CANCELED
+    assert "its code stream took longer than 60 s to decode" in step.reason
 
 
 def test_a_step_that_is_due_comes_first(a_world, chest, network):

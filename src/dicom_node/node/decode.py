@@ -1,0 +1,243 @@
+"""Compressed images are decoded by processes of their own: whatever a code stream does to one of
+them, here it is a sentence.
+
+Decoders are large programs in C, C++ and Rust that are fed with what anybody sent. So each runs in
+a process with limits of memory and time (`node.decoder`), which knows neither catalog nor spool.
+The code stream goes there in memory that both share, the pixels come back in it, and a line of JSON
+each way says what to do and how it went.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from dicom_node.domain.errors import DecoderEnded, PixelsUndecodable, ToolUnavailable
+from dicom_node.iod.code_stream import INTEGERS, CodeStream, Decoded
+from dicom_node.node.supervise import how_ended
+
+COMMAND = ("-W", "ignore", "-m", "dicom_node.node.decoder")  # a warning may quote what it read
+_START_S = 60.0
+_END_S = 10.0
+_LINE_BYTES = 1 << 16
+_STEP_BYTES = 1 << 20  # memory that is shared grows by this
+_FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM})
+_SAID = tuple(field.name for field in fields(CodeStream) if field.name != "frame")
+_ITEM_BYTES = {kind: int(kind[1]) for kind in INTEGERS.values()}
+
+_log = logging.getLogger("dicom_node")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What one image may take.
+
+    memory_bytes: beyond what a decoder has when it starts. cpu_s: of computing, and so no matter
+    how busy the machine is. wall_s: of waiting, for what computes nothing and does not end either;
+    shorter than a performer may be silent.
+    """
+
+    memory_bytes: int = 1 << 30
+    cpu_s: int = 30
+    wall_s: float = 60.0
+
+
+class _Died(Exception):
+    """The process ended instead of an answer; code: as `subprocess` returns it."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(how_ended(code))
+
+
+class _Process:
+    """One decoder: used by one thread at a time, for one image after the other."""
+
+    def __init__(self, command: Sequence[str], bounds: Bounds) -> None:
+        self._channel, theirs = socket.socketpair()
+        descriptor = os.memfd_create("dicom-node image")
+        with theirs, os.fdopen(descriptor, "rb+", buffering=0):
+            os.ftruncate(descriptor, _STEP_BYTES)
+            self._memory = mmap.mmap(descriptor, _STEP_BYTES)
+            given = theirs.fileno(), descriptor
+            limits = bounds.memory_bytes, bounds.cpu_s
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, *command, *map(str, (*given, *limits))],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=given,
+                )
+            except OSError:
+                self._channel.close()
+                self._memory.close()
+                raise
+        self.ready = False
+
+    def wait_until_ready(self) -> None:
+        """Raises _Died, or TimeoutError."""
+        self._line(time.monotonic() + _START_S)
+        self.ready = True
+
+    def decode(self, stream: CodeStream, until: float) -> tuple[Decoded | str, bool]:
+        """The pixels, or what is wrong; and whether it may be asked again.
+
+        Raises _Died, or TimeoutError.
+        """
+        pixels = stream.rows * stream.columns
+        self._make_room(max(len(stream.frame), pixels * stream.bits_allocated // 8))
+        self._memory[: len(stream.frame)] = stream.frame
+        request = {name: getattr(stream, name) for name in _SAID}
+        request.update(frame_bytes=len(stream.frame), memory_bytes=len(self._memory))
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has died: how, is found below
+            self._channel.sendall(json.dumps(request).encode() + b"\n")
+        answer = self._line(until)
+        kind, again = str(answer.get("dtype")), answer.get("again") is True
+        size = pixels * _ITEM_BYTES.get(kind, 0)
+        if not 0 < size <= len(self._memory):
+            return str(answer.get("problem", "it gave no answer"))[:500], again
+        with memoryview(self._memory) as shared:
+            return Decoded(dtype=kind, data=bytearray(shared[:size])), again
+
+    def close(self) -> None:
+        """End it."""
+        self._channel.close()
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+        self._memory.close()
+
+    def _code(self) -> int:
+        """How it ended, or is ended now: it does not talk any more."""
+        try:
+            return self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _make_room(self, size: int) -> None:
+        if size > len(self._memory):
+            self._memory.resize(-(-size // _STEP_BYTES) * _STEP_BYTES)
+
+    def _line(self, until: float) -> dict[str, Any]:
+        """The next line it says. Raises _Died, or TimeoutError."""
+        said = b""
+        while not said.endswith(b"\n"):
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._channel.settimeout(left)
+            try:
+                more = self._channel.recv(_LINE_BYTES)
+            except ConnectionResetError:
+                more = b""
+            if not more or len(said) > _LINE_BYTES:
+                raise _Died(self._code())
+            said += more
+        answer = json.loads(said)
+        return answer if isinstance(answer, dict) else {}
+
+
+class Decoders:
+    """Decodes code streams, in as many processes as there are threads that ask at the same time.
+
+    A process is started when there is none left to ask, and kept for the next image.
+    """
+
+    def __init__(self, bounds: Bounds | None = None, command: Sequence[str] = COMMAND) -> None:
+        self._bounds = bounds or Bounds()
+        self._command = command
+        self._idle: deque[_Process] = deque()
+
+    def __call__(self, stream: CodeStream) -> Decoded:
+        """Decode an image, in a fresh process once more where one died of something.
+
+        Raises PixelsUndecodable, DecoderEnded where its decoder had to be ended, or died, and
+        ToolUnavailable where that was not for the image.
+        """
+        until = time.monotonic() + self._bounds.wall_s
+        try:
+            found = self._tried(stream, until, self._taken())
+        except _Died as first:
+            if first.code == -signal.SIGXCPU:
+                raise _verdict(stream, first.code, self._bounds) from first
+            _log.info("a decoder ended, and another one is asked: %s", first)
+            try:
+                found = self._tried(stream, until, self._started())
+            except _Died as second:
+                raise _verdict(stream, second.code, self._bounds) from second
+        if isinstance(found, str):
+            raise PixelsUndecodable(found)
+        return found
+
+    def close(self) -> None:
+        """End the processes; nobody asks them any more."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tried(self, stream: CodeStream, until: float, process: _Process) -> Decoded | str:
+        again = False
+        try:
+            found, again = process.decode(stream, until)
+        except TimeoutError:
+            what = f"took longer than {self._bounds.wall_s:g} s to decode"
+            raise DecoderEnded(_said(stream, what)) from None
+        except (OSError, ValueError) as error:
+            raise ToolUnavailable(f"a decoder cannot be used: {error}") from error
+        finally:
+            if again:
+                self._idle.append(process)
+            else:
+                process.close()
+        return found
+
+    def _taken(self) -> _Process:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return self._started()
+
+    def _started(self) -> _Process:
+        try:
+            process = _Process(self._command, self._bounds)
+        except OSError as error:
+            raise ToolUnavailable(f"a decoder cannot be started: {error.strerror}") from error
+        try:
+            process.wait_until_ready()
+        except (_Died, TimeoutError) as error:
+            raise ToolUnavailable(f"a decoder does not start: {error or 'no answer'}") from error
+        finally:
+            if not process.ready:
+                process.close()
+        return process
+
+
+def _verdict(stream: CodeStream, code: int, bounds: Bounds) -> PixelsUndecodable | ToolUnavailable:
+    """Of a decoder that died twice."""
+    if code == -signal.SIGXCPU:
+        return DecoderEnded(_said(stream, f"took longer than {bounds.cpu_s} s to decode"))
+    if code in _FROM_OUTSIDE:
+        what = "was ended from outside, perhaps for want of memory"
+        return ToolUnavailable(f"the decoder of {stream.name} {what}: {how_ended(code)}")
+    return DecoderEnded(_said(stream, f"ended its decoder: {how_ended(code)}"))
+
+
+def _said(stream: CodeStream, what: str) -> str:
+    return f"{stream.name}: its {stream.codec.name} code stream {what}"
