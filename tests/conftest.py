@@ -37,6 +37,7 @@ from dicom_node.dimse.scp import (
     StoreRequest,
     serve_storage,
 )
+from dicom_node.dimse.stock import serve_with_stock
 from dicom_node.spool.store import Incoming, Spool, Stored
 from dicom_node.testing.models import unet_model
 
@@ -219,12 +220,19 @@ def spool_receiver(tmp_path: Path) -> SpoolReceiver:
 
 
 @pytest.fixture
-def storage_scp(spool_receiver: SpoolReceiver) -> Iterator[Callable[..., Server]]:
+def front() -> str:
+    """Which server storage_scp starts; tests that hold for both say so by parametrize."""
+    return "own"
+
+
+@pytest.fixture
+def storage_scp(front: str, spool_receiver: SpoolReceiver) -> Iterator[Callable[..., Server]]:
     """Starts SCPs on free loopback ports, in front of spool_receiver if no other; stops them."""
+    serve = serve_with_stock if front == "stock" else serve_storage
     servers: list[Server] = []
 
     def start(receiver: object = None, limits: Limits | None = None, **more: object) -> Server:
-        server = serve_storage(
+        server = serve(
             ae_title="DICOMNODE",
             host="127.0.0.1",
             receiver=receiver or spool_receiver,

@@ -14,7 +14,7 @@ from dicom_node.domain.identifiers import is_ae_title
 
 def cross_checks(file: File) -> list[str]:
     """One sentence for each contradiction within the file."""
-    own = (_times, _room, _tls, _peers, _routes, _audit)
+    own = (_times, _room, _front, _tls, _peers, _routes, _audit)
     return [text for check in own for text in check(file)]
 
 
@@ -43,6 +43,13 @@ def tools_and_keywords(
 
 def _where(index: int, route: str, key: str) -> str:
     return f"route[{index}].{key} (of '{route}')"
+
+
+def _front(file: File) -> Iterator[str]:
+    if file.receive.front == "stock" and file.receive.processes > 1:
+        yield 'receive.processes is above 1: that needs receive.front = "own"'
+    if file.receive.front == "stock" and file.tls.certificate is not None:
+        yield 'tls.certificate is set: TLS needs receive.front = "own"'
 
 
 def _times(file: File) -> Iterator[str]:

@@ -58,6 +58,12 @@ def _of_the_door(config: Config) -> Iterator[str]:
         )
     if not local and not config.audit.is_on:
         yield UNAUDITED
+    if config.receive.front == "stock":
+        yield (
+            "pynetdicom's own server receives (receive.front = stock): each object is in memory "
+            "whole before its size is looked at, connections that say nothing count as "
+            "associations, a peer may be as slow as it likes, and what is no DICOM is not recorded"
+        )
     if tls.certificate is not None and not tls.require_client_certificate:
         yield (
             "who calls by TLS need not show a certificate (tls.require_client_certificate = "

@@ -128,6 +128,11 @@ class Receive(Section):
         strict=False,
         description="UIDs of transfer syntaxes to accept, beside the known ones.",
     )
+    front: Literal["own", "stock"] = Field(
+        default="own",
+        description="Which server receives. `stock` is pynetdicom's own, without the limits of the "
+        "node's: for the day on which a peer does not get on with that.",
+    )
 
     def peer_associations(self) -> int:
         """How many associations one peer may have at a time."""

@@ -5,6 +5,7 @@ Storage, Verification, and Storage Commitment in both roles.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from dicom_node.dimse.contract import (
 )
 from dicom_node.dimse.front import Listener, Server, listen
 from dicom_node.dimse.house import Elsewhere
+from dicom_node.dimse.seam import doubt
 from dicom_node.dimse.tls import Contexts
 
 __all__ = [
@@ -54,6 +56,9 @@ __all__ = [
     "serve_beside",
     "serve_storage",
 ]
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,8 @@ def serve_storage(
         port=number,
         acceptable=acceptable(extra or Extra(), commitment=committer is not None),
     )
+    if doubt():
+        _log.warning("%s", doubt())
     listener.open(receiver, limits or Limits(), committer, elsewhere, secure)
     return _running(listener)
 

@@ -17,6 +17,7 @@ from dicom_node.config.load import Config, check
 from dicom_node.decide import doubt
 from dicom_node.dimse.scp import Server, serve_beside, serve_storage
 from dicom_node.dimse.scu import Timeouts
+from dicom_node.dimse.stock import StockServer, serve_with_stock
 from dicom_node.domain import events as e
 from dicom_node.iod.header import KEYWORDS
 from dicom_node.node import bell as bells
@@ -268,8 +269,18 @@ def _listen(
     onward: Outgoing,
     crew: Crew,
     certificates: Certificates | None,
-) -> Server:
+) -> Server | StockServer:
     config = shared.config
+    if config.receive.front == "stock":
+        return serve_with_stock(
+            ae_title=config.node.ae_title,
+            host=config.node.host,
+            port=config.node.port,
+            receiver=receiver,
+            committer=onward.commitments,
+            limits=limits(config),
+            extra=extra(config),
+        )
     secure = certificates.port if certificates is not None else None
     server = serve_storage(
         ae_title=config.node.ae_title,

@@ -26,6 +26,7 @@ from dicom_node.domain.errors import SpoolError
 from dicom_node.testing.commitment import Reported, send_commitment_request, send_report
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+BOTH_FRONTS = pytest.mark.parametrize("front", ["own", "stock"])
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 PROPOSED = [(STORAGE_COMMITMENT, ["1.2.840.10008.1.2.1"])]
 AS_SCP = {STORAGE_COMMITMENT: (False, True)}
@@ -153,6 +154,7 @@ def test_storage_is_not_granted_to_a_requestor_that_would_be_scp(
 # --- requests -------------------------------------------------------------------------------------
 
 
+@BOTH_FRONTS
 def test_a_request_of_pynetdicom_is_taken(port: int, committer: NotedCommitter) -> None:
     pairs = [tuple(one) for one in REQUEST.references]
     status = send_commitment_request(("127.0.0.1", port), "DICOMNODE", pairs, "1.2.9")
@@ -162,6 +164,7 @@ def test_a_request_of_pynetdicom_is_taken(port: int, committer: NotedCommitter) 
     assert (request.calling_ae, request.called_ae) == ("SENDER", "DICOMNODE")
 
 
+@BOTH_FRONTS
 def test_the_response_to_a_request_says_to_what(
     wire: SimpleNamespace, port: int, committer: NotedCommitter
 ) -> None:
@@ -190,6 +193,7 @@ def test_a_request_needs_the_role_of_scu(
 # --- reports --------------------------------------------------------------------------------------
 
 
+@BOTH_FRONTS
 @pytest.mark.parametrize("roles", [True, False])
 def test_a_report_of_pynetdicom_is_taken(port: int, committer: NotedCommitter, roles: bool) -> None:
     report = Reported(
@@ -207,6 +211,7 @@ def test_a_report_of_pynetdicom_is_taken(port: int, committer: NotedCommitter, r
     assert request.calling_ae == "SENDER"
 
 
+@BOTH_FRONTS
 def test_the_response_to_a_report_says_to_what(
     wire: SimpleNamespace, port: int, committer: NotedCommitter
 ) -> None:
@@ -302,6 +307,7 @@ def test_a_message_of_this_service_on_a_storage_context_is_not_recognised(
     assert committer.requests == committer.reports == []
 
 
+@BOTH_FRONTS
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -330,6 +336,7 @@ def test_a_committer_that_fails_is_a_status(
     assert "Doe" not in caplog.text
 
 
+@BOTH_FRONTS
 def test_what_the_committer_answers_is_what_the_peer_gets(
     wire: SimpleNamespace, port: int, committer: NotedCommitter
 ) -> None:

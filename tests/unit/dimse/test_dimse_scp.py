@@ -26,6 +26,7 @@ from dicom_node.dimse.scp import Extra, serve_storage
 from dicom_node.domain.errors import ConfigurationError, SpoolError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+BOTH_FRONTS = pytest.mark.parametrize("front", ["own", "stock"])
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 
 
@@ -64,6 +65,7 @@ def associated(entity: AE, port: int, called: str = "DICOMNODE", **more: object)
 # --- what is served -------------------------------------------------------------------------------
 
 
+@BOTH_FRONTS
 def test_an_object_is_stored_as_received_with_a_file_head(
     storage_scp: Callable, spool_receiver, entity: AE
 ) -> None:
@@ -86,6 +88,7 @@ def test_an_object_is_stored_as_received_with_a_file_head(
     assert spool_receiver.wait(lambda: spool_receiver.endings == {1: "released"})
 
 
+@BOTH_FRONTS
 def test_the_same_data_set_from_two_senders_makes_one_file(
     storage_scp: Callable, spool_receiver, entity: AE
 ) -> None:
@@ -99,6 +102,7 @@ def test_the_same_data_set_from_two_senders_makes_one_file(
     assert len(spool_receiver.files()) == 1
 
 
+@BOTH_FRONTS
 @pytest.mark.parametrize("max_pdu", [4096, 16382, 131072, 0])
 def test_objects_come_whole_from_senders_of_any_pdu_size(
     storage_scp: Callable, spool_receiver, entity: AE, max_pdu: int
@@ -113,6 +117,7 @@ def test_objects_come_whole_from_senders_of_any_pdu_size(
         assert raw.endswith(encoded(an_image(number, pixels=400)))
 
 
+@BOTH_FRONTS
 def test_an_echo_is_answered_and_told(storage_scp: Callable, spool_receiver, entity: AE) -> None:
     association = associated(entity, storage_scp().port)
     assert association.send_c_echo().Status == 0
@@ -123,6 +128,7 @@ def test_an_echo_is_answered_and_told(storage_scp: Callable, spool_receiver, ent
     assert request.address == "127.0.0.1"
 
 
+@BOTH_FRONTS
 def test_compressed_syntaxes_are_accepted_and_uncompressed_ones_preferred(
     storage_scp: Callable, entity: AE
 ) -> None:
@@ -159,6 +165,7 @@ def test_roles_are_answered(storage_scp: Callable, entity: AE) -> None:
 # --- refused associations -------------------------------------------------------------------------
 
 
+@BOTH_FRONTS
 @pytest.mark.parametrize(
     "verdict", [status.CALLED_AE_UNKNOWN, status.CALLING_AE_UNKNOWN, status.TEMPORARY_CONGESTION]
 )
@@ -180,6 +187,7 @@ def rejection_of(wire: SimpleNamespace, port: int) -> tuple[int, ...]:
     return tuple(body[1:4])
 
 
+@BOTH_FRONTS
 def test_associations_beyond_the_limit_are_rejected_for_now_and_later_accepted(
     storage_scp: Callable, spool_receiver, wire: SimpleNamespace, entity: AE
 ) -> None:
@@ -241,6 +249,7 @@ def test_requests_that_may_not_be_accepted_are_rejected(
     assert peer.receive() == (0, b"")
 
 
+@BOTH_FRONTS
 def test_a_receiver_that_fails_is_temporary_congestion(
     storage_scp: Callable,
     spool_receiver,
@@ -305,6 +314,7 @@ def test_a_store_without_a_data_set_is_refused(
     assert peer.status() == 0x0212
 
 
+@BOTH_FRONTS
 def test_an_empty_data_set_is_not_stored(
     storage_scp: Callable, spool_receiver, wire: SimpleNamespace
 ) -> None:
@@ -315,6 +325,7 @@ def test_an_empty_data_set_is_not_stored(
     assert spool_receiver.files() == []
 
 
+@BOTH_FRONTS
 def test_an_object_refused_at_once_is_drained_and_the_next_one_stored(
     storage_scp: Callable, spool_receiver, entity: AE
 ) -> None:
@@ -327,6 +338,7 @@ def test_an_object_refused_at_once_is_drained_and_the_next_one_stored(
     association.release()
 
 
+@BOTH_FRONTS
 def test_an_object_over_the_limit_is_refused_and_nothing_of_it_stays(
     storage_scp: Callable, spool_receiver, entity: AE
 ) -> None:
@@ -507,6 +519,7 @@ def test_a_release_inside_an_object_is_aborted_and_leaves_no_file(
     assert spool_receiver.files() == []
 
 
+@BOTH_FRONTS
 @pytest.mark.parametrize(
     ("how", "ending"), [("abort", "aborted"), ("close", "disconnected"), ("reset", "disconnected")]
 )
@@ -599,6 +612,7 @@ def test_an_association_that_falls_silent_is_aborted(
     assert spool_receiver.files() == []
 
 
+@BOTH_FRONTS
 def test_stop_lets_associations_end_and_aborts_those_that_do_not(
     storage_scp: Callable, spool_receiver, wire: SimpleNamespace
 ) -> None:

@@ -19,6 +19,7 @@ from dicom_node.dimse.contract import Limits, StoreAnswer
 from dicom_node.dimse.front import Server, listen
 
 ECHO = "1.2.840.10008.1.1"
+BOTH_FRONTS = pytest.mark.parametrize("front", ["own", "stock"])
 ABORT, RELEASE = bytes([7, 0, 0, 0, 0, 4, 0, 0, 0, 0]), bytes([5, 0, 0, 0, 0, 4, 0, 0, 0, 0])
 
 
@@ -66,6 +67,7 @@ def test_a_request_refused_by_the_front_is_told_with_its_comment(
     assert refusal.sop_instance_uid == (wire.INSTANCE if named else "")
 
 
+@BOTH_FRONTS
 @pytest.mark.parametrize("data", [b"", bytes(2000)], ids=["empty", "too large"])
 def test_an_object_that_the_front_refuses_is_told(
     storage_scp: Callable, spool_receiver, wire: SimpleNamespace, data: bytes
@@ -80,6 +82,7 @@ def test_an_object_that_the_front_refuses_is_told(
     assert spool_receiver.refusals[0].sop_instance_uid == wire.INSTANCE
 
 
+@BOTH_FRONTS
 def test_what_the_receiver_refused_and_recorded_it_is_not_told_again(
     storage_scp: Callable, spool_receiver, wire: SimpleNamespace
 ) -> None:
