@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, field
 from io import BytesIO
 from socketserver import TCPServer
@@ -118,9 +119,11 @@ class StockServer:
         ]
 
     def _wait(self, seconds: float) -> None:
+        """Until every association has ended, at most so long."""
+        until = time.monotonic() + seconds
         for call in list(self._calls.values()):
             if call.thread is not None:
-                call.thread.join(seconds)
+                call.thread.join(max(0.0, until - time.monotonic()))
 
     # --- establishment, and the end ---------------------------------------------------------------
 
@@ -138,11 +141,10 @@ class StockServer:
                 for proposed in asks.presentation_context_definition_list
             ),
         )
-        rejection = _impossible(request, str(asks.application_context_name))
-        if rejection is not None:
-            asked(lambda: self.receiver.rejected(request, rejection))
-        else:
-            rejection = self._admit(association, request)
+        impossible = _impossible(request, str(asks.application_context_name))
+        if impossible is not None:
+            asked(lambda: self.receiver.rejected(request, impossible))
+        rejection = impossible or self._admit(association, request)
         if rejection is not None:
             association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
             association.kill()

@@ -204,6 +204,10 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
             "engine.device is 'gpu': a device is auto, cpu, cuda or cuda:N",
         ),
         (
+            '[receive]\nfront = "stock"\nprocesses = 2',
+            'receive.processes is above 1: that needs receive.front = "own"',
+        ),
+        (
             "[complete]\nrelease_s = 30",
             "complete.release_s is 30: at most complete.quiet_s, which is 20",
         ),
