@@ -2,8 +2,8 @@
 
 For the day on which a peer, or another version of pynetdicom, does not get on with the front. Who
 may associate, what is checked before an object is acknowledged, and what is recorded are the same:
-it is the same receiver behind it. What the front bears, this server does not: the operator is told of
-that at each start. No TLS, and a peer that must name a user is rejected.
+the same receiver stands behind it. What the front bears this server does not: the operator is told
+of that at each start. There is no TLS, and a peer that must name a user is rejected.
 """
 
 from __future__ import annotations

@@ -208,6 +208,11 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
             'receive.processes is above 1: that needs receive.front = "own"',
         ),
         (
+            '[receive]\nfront = "stock"\n[tls]\ncertificate = "c.pem"\nkey = "k.pem"\n'
+            "require_client_certificate = false",
+            'tls.certificate is set: TLS needs receive.front = "own"',
+        ),
+        (
             "[complete]\nrelease_s = 30",
             "complete.release_s is 30: at most complete.quiet_s, which is 20",
         ),

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 import dicom_node.node.serve as serve_module
-from dicom_node.cli.serve import warnings
+from dicom_node.config.hazards import unsafe
 from dicom_node.config.load import read
-from dicom_node.dimse.stock import WHAT_IS_LOST
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("", "own"), ('[receive]\nfront = "stock"', "stock")])
@@ -21,5 +20,5 @@ def test_the_configuration_says_which_server_receives(
     monkeypatch.setattr(serve_module, "serve_with_stock", lambda **_: "stock")
     config = read(text, base=tmp_path)
     shared, onward = SimpleNamespace(config=config), SimpleNamespace(commitments=None)
-    assert serve_module._listen(shared, None, onward, SimpleNamespace(count=0)) == wanted
-    assert any(WHAT_IS_LOST in told for told in warnings(config)) == (wanted == "stock")
+    assert serve_module._listen(shared, None, onward, SimpleNamespace(count=0), None) == wanted
+    assert any("receive.front = stock" in told for told in unsafe(config)) == (wanted == "stock")
