@@ -22,12 +22,12 @@ from typing import Any
 
 import data
 import evaluate
-import pictures
 import reading
 from mend import described
 from model_folder import pin
 from tables import markdown
 
+import pictures
 from dicom_node.tools.unet import CHANNELS, TISSUE_HU
 
 HERE = Path(__file__).parent
