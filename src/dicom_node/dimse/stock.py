@@ -49,6 +49,7 @@ from dicom_node.domain.identifiers import (
 
 _POLL_S = 0.1  # how soon its accept loop sees that it is to end
 _ENDED_S = 10.0
+_ABORT_S = 1.0  # for a peer that does not read
 _SILENT = "it said nothing for too long"
 _MALFORMED = "it broke the protocol"
 
@@ -98,7 +99,7 @@ class StockServer:
         self.stopping = True
         for association in self.server.active_associations:
             if association in self._calls:
-                association.abort()
+                self._abort(association, self._calls[association])
             else:  # it never asked for one
                 association.dul.socket.close()
         self._wait(_ENDED_S)
@@ -117,6 +118,14 @@ class StockServer:
             (evt.EVT_N_ACTION, self._commitment),
             (evt.EVT_N_EVENT_REPORT, self._commitment),
         ]
+
+    def _abort(self, association: Any, call: _Call) -> None:
+        """Its own blocking way may close the connection before the A-ABORT is on it."""
+        association.abort(block=False)
+        until = time.monotonic() + _ABORT_S
+        while call.how is not Ending.STOPPED and time.monotonic() < until:
+            time.sleep(0.01)
+        association.kill()
 
     def _wait(self, seconds: float) -> None:
         """Until every association has ended, at most so long."""
