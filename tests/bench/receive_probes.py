@@ -27,7 +27,6 @@ from dicom_node.domain.states import StepState
 from dicom_node.iod.image import read_volume
 from dicom_node.iod.received import check_received
 from dicom_node.spool.store import Spool
-from pictures import LARGE, instances_of, large_object, uid_of
 from receivers import Running, running, whole_receiver
 from sending import (
     CT,
@@ -40,6 +39,7 @@ from sending import (
     pdus,
     store_command,
 )  # fmt: skip
+from sent_images import LARGE, instances_of, large_object, uid_of
 
 SENDING = Path(__file__).with_name("sending_process.py")
 ECHO = Proposal(sop_class_uid=VERIFICATION, transfer_syntax_uid="1.2.840.10008.1.2")

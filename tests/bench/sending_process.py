@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 
-from pictures import instances_of
 from sending import LARGEST_PDU, Proposal, Sender
+from sent_images import instances_of
 
 
 def say(text: str) -> None:

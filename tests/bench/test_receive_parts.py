@@ -13,10 +13,10 @@ import pytest
 
 import bench_receive
 import receive_probes as probes
-from pictures import instances_of, large_object
 from receive_report import goals, ratios_line, report
 from receivers import NAMES
 from sending import pdus
+from sent_images import instances_of, large_object
 
 
 def test_a_message_is_cut_into_pdus_that_are_no_longer_than_they_may_be() -> None:

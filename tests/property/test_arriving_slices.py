@@ -128,7 +128,7 @@ def _attributes(number: int, height: float, spacing_mm: float, *, feet_first: bo
 
 @pytest.fixture(autouse=True)
 def _decoded(monkeypatch):
-    monkeypatch.setattr(arriving, "read_plane", lambda path: _plane(int(path.name)))
+    monkeypatch.setattr(arriving, "read_plane", lambda path, _decode: _plane(int(path.name)))
 
 
 def _whole(heights: Sequence[float], spacing_mm: float, *, feet_first: bool) -> Volume:
