@@ -2,9 +2,10 @@
 
     PYTHONPATH=tests python scripts/hostile_table.py --out docs/hostile.md
 
-Every row of tests/faults/hostile.py, at its full size: against one node for all of them, and
-against a storescp that is started anew after each row that did it harm. What that answered is kept
-in a file, and not asked again. Ends with 1 if the node fails in a row.
+Every row of tests/faults/hostile.py and hostile_tls.py, at its full size: against one node for all
+of them, another for those by TLS, and against a storescp that is started anew after each row that
+did it harm. What that answered is kept in a file, and not asked again. Ends with 1 if the node
+fails in a row.
 """
 
 from __future__ import annotations
@@ -18,8 +19,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from faults.besieged import BACK_S, Node, Outcome, Siege, Stock, unharmed
+from faults.besieged import (
+    BACK_S,
+    Node,
+    Outcome,
+    Server,
+    Siege,
+    Stock,
+    TlsNode,
+    TlsStock,
+    unharmed,
+)
 from faults.hostile import ROWS, Row
+from faults.hostile_tls import TLS, TLS_ROWS
 
 BEGINS, ENDS = "<!-- measured -->", "<!-- measured: end -->"
 ECHO_S = 2.0
@@ -36,7 +48,7 @@ def main() -> int:
         "--stock", type=Path, default=Path("build/hostile-stock.json"), help="what storescp said"
     )
     chosen = parser.parse_args()
-    rows = [row for row in ROWS if chosen.only in row.name]
+    rows = [row for row in (*ROWS, *TLS_ROWS) if chosen.only in row.name]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as both:
         node = both.submit(lambda: dict(against_a_node(Path(folder), rows)))
         other = both.submit(lambda: against_stock(Path(folder), rows, chosen.stock))
@@ -52,15 +64,21 @@ def main() -> int:
 
 
 def against_a_node(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[Row, Outcome]]:
-    """One process for all."""
-    node = Node(folder / "node")
-    try:
-        node.start()
-        siege = Siege(node, long=True, echo_s=ECHO_S, back_s=BACK_S, patience_s=90.0)
-        for row in rows:
-            yield row, told(node.served, row, siege.outcome(row))
-    finally:
-        node.end()
+    """One process for all of a port."""
+    for name, made, chosen in (
+        ("node", Node, [row for row in rows if row.part != TLS]),
+        ("secure", TlsNode, [row for row in rows if row.part == TLS]),
+    ):
+        if not chosen:
+            continue
+        node = made(folder / name)
+        try:
+            node.start()
+            siege = Siege(node, long=True, echo_s=ECHO_S, back_s=BACK_S, patience_s=90.0)
+            for row in chosen:
+                yield row, told(node.served, row, siege.outcome(row))
+        finally:
+            node.end()
 
 
 def against_stock(folder: Path, rows: Sequence[Row], known: Path) -> dict[str, str]:
@@ -69,12 +87,14 @@ def against_stock(folder: Path, rows: Sequence[Row], known: Path) -> dict[str, s
     known.parent.mkdir(parents=True, exist_ok=True)
     left = [row for row in rows if row.name not in cells]
     while left:
-        server = Stock(folder / f"stock-{len(left)}")
+        secure = left[0].part == TLS
+        kind: type[Server] = TlsStock if secure else Stock
+        server = kind(folder / f"stock-{len(left)}")
         try:
             server.start()
             siege = Siege(server, long=True, echo_s=ECHO_S, back_s=BACK_S, patience_s=PATIENCE_S)
             harmed = False
-            while left and not harmed:
+            while left and not harmed and (left[0].part == TLS) == secure:
                 row = left.pop(0)
                 seen = told(server.served, row, siege.outcome(row))
                 harmed = bool(seen.harm())

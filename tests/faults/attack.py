@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
@@ -29,7 +30,7 @@ class Attack:
     """One attack. numbers: for UIDs, never the same. long: as large as it ever is.
 
     patience_s: how long to wait for an answer that must come, and for silence to be called so.
-    source: the address that it comes from.
+    source: the address that it comes from. tls: how it speaks TLS, if it does.
     """
 
     port: int
@@ -38,6 +39,7 @@ class Attack:
     patience_s: float = 20.0
     called: str = "DICOMNODE"
     source: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
     callers: list[Caller] = field(default_factory=list)
     instance: str = field(init=False)
 
@@ -59,9 +61,9 @@ class Attack:
         """So many, or so large."""
         return long if self.long else short
 
-    def call(self) -> Caller:
-        """A new connection."""
-        self.callers.append(Caller(self.port, self.patience_s, self.source))
+    def call(self, tls: ssl.SSLContext | None = None) -> Caller:
+        """A new connection. Raises OSError where there is none, or no TLS."""
+        self.callers.append(Caller(self.port, self.patience_s, self.source, tls or self.tls))
         return self.callers[-1]
 
     def request(self, **terms: object) -> bytes:

@@ -9,6 +9,8 @@ import contextlib
 import hashlib
 import itertools
 import os
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from pathlib import Path
 from dicom_node.dimse.part10 import file_head
 from dicom_node.testing.models import threshold_model
 from faults.attack import ATTACKER, SILENT, Attack
+from faults.attack_tls import CERTIFICATES, client
 from faults.harness import free_port, wait_until
 from faults.hostile import Row
 from raw import objects as o
@@ -40,6 +43,7 @@ models_dir = "models"
 [receive]
 min_free_gib = 0
 max_object_gib = 0.02
+processes = {processes}
 """
 PEER = """
 [[peer]]
@@ -48,6 +52,14 @@ ae_title = "{ae_title}"
 host = "127.0.0.1"
 port = 104
 {more}
+"""
+TLS = """
+[tls]
+certificate = "tls/node.pem"
+key = "tls/node.key"
+ca = "tls/ca.pem"
+port = {port}
+plain = false
 """
 PEERS = {ATTACKER: "", SILENT: "idle_s = 0.5", OTHER: f'networks = ["{ELSEWHERE}/32"]'}
 
@@ -61,11 +73,19 @@ class Look:
     memory_mib: float
 
 
+def of_process(pid: int, name: str) -> int:
+    """A number of /proc/PID/status."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split(f"{name}:")[1].split()[0])
+
+
 class Server:
-    """A receiver in a folder of its own. served: what the table calls it."""
+    """A receiver in a folder of its own. served: what the table calls it. tls: how an honest peer
+    speaks to its port, if by TLS."""
 
     served = ""
     called = "DICOMNODE"
+    tls: ssl.SSLContext | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,7 +112,9 @@ class Server:
 
     def echo(self, within_s: float) -> str:
         """Whether another peer's C-ECHO is answered: "", or why not."""
-        return wire.echo(self.port, OTHER, within_s, called=self.called, source=ELSEWHERE)
+        return wire.echo(
+            self.port, OTHER, within_s, called=self.called, source=ELSEWHERE, tls=self.tls
+        )
 
     def end(self) -> None:
         """By its pid; it must not end by itself."""
@@ -118,22 +140,26 @@ class Server:
 
     # --- what is to be seen of it
 
+    def pids(self) -> Sequence[int]:
+        """Of all processes that receive."""
+        return (self.pid,)
+
     def look(self) -> Look:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        found = dict(line.split(":", 1) for line in status.splitlines())
+        """At all processes that receive."""
+        pids = self.pids()
         return Look(
-            threads=int(found["Threads"]),
-            descriptors=len(list(Path(f"/proc/{self.pid}/fd").iterdir())),
-            memory_mib=int(found["VmRSS"].split()[0]) / 1024,
+            threads=sum(of_process(pid, "Threads") for pid in pids),
+            descriptors=sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
+            memory_mib=sum(of_process(pid, "VmRSS") for pid in pids) / 1024,
         )
 
     def peak_mib(self) -> float:
-        """The most memory since forget_peak()."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        """The most memory since forget_peak(), of each process added."""
+        return sum(of_process(pid, "VmHWM") for pid in self.pids()) / 1024
 
     def forget_peak(self) -> None:
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        for pid in self.pids():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def settled(self) -> Look:
         """The same for half a second: what it has when nothing happens."""
@@ -178,15 +204,16 @@ class Node(Server):
 
     served = "dicom-node"
 
-    def __init__(self, folder: Path, *, more: str = "") -> None:
-        """more: of its configuration."""
+    def __init__(self, folder: Path, *, processes: int = 1, more: str = "") -> None:
+        """processes: that receive. more: of its configuration."""
         super().__init__(folder)
         self.config = folder / "ae_config.toml"
         peers = "".join(
             PEER.format(name=title.lower(), ae_title=title, more=lines)
             for title, lines in PEERS.items()
         )
-        self.config.write_text(CONFIG.format(port=self.port) + more + peers)
+        receive = CONFIG.format(port=self.port, processes=processes)
+        self.config.write_text(receive + more + peers)
         model = folder / "models" / "lung-threshold"
         model.mkdir(parents=True)
         (model / "model.toml").write_text(threshold_model())
@@ -194,6 +221,17 @@ class Node(Server):
     def command(self) -> Sequence[str]:
         node = (sys.executable, "-m", "dicom_node.cli.main", "serve")
         return (*node, "--config", str(self.config))
+
+    def pids(self) -> Sequence[int]:
+        """The node's own, and those that receive beside it."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        children = [pid for path in tasks.glob("*/children") for pid in path.read_text().split()]
+        beside = [
+            int(pid)
+            for pid in children
+            if b"dicom_node.node.receiving" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        return (self.pid, *sorted(beside))
 
     def own_folders(self) -> tuple[Path, ...]:
         return (self.folder / "var",)
@@ -210,6 +248,24 @@ class Node(Server):
         name = hashlib.sha256(head + data_set).hexdigest()
         path = self.folder / f"var/spool/objects/{name[:2]}/{name}.dcm"
         return path.is_file() and path.read_bytes() == head + data_set
+
+
+class TlsNode(Node):
+    """The same, heard by TLS alone; ATTACKER and OTHER have a certificate each."""
+
+    served = "dicom-node, TLS"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        shutil.copytree(CERTIFICATES, folder / "tls")
+        for key in (folder / "tls").glob("*.key"):
+            key.chmod(0o600)
+        text = self.config.read_text().replace(f"port = {self.port}", f"port = {free_port()}", 1)
+        for title, name in ((ATTACKER, "mr1.test"), (OTHER, "ct1.test")):
+            known = f'ae_title = "{title}"\n'
+            text = text.replace(known, f'{known}certificates = ["subject:CN={name}"]\n')
+        self.config.write_text(text + TLS.format(port=self.port))
+        self.tls = client("ct")
 
 
 class Stock(Server):
@@ -233,6 +289,23 @@ class Stock(Server):
     def holds(self, instance: str, data_set: bytes) -> bool:
         found = list((self.folder / "stored").glob(f"*{instance}*"))
         return any(path.read_bytes().endswith(data_set) for path in found)
+
+
+class TlsStock(Stock):
+    """A server of pynetdicom with TLS, which its storescp has not: as its documentation has it."""
+
+    served = "pynetdicom, TLS"
+    called = "STORESCP"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.tls = client("ct")
+
+    def command(self) -> Sequence[str]:
+        stored = self.folder / "stored"
+        stored.mkdir(exist_ok=True)
+        script = Path(__file__).with_name("stock_tls.py")
+        return (sys.executable, str(script), str(self.port), str(stored), str(CERTIFICATES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,7 +393,13 @@ class Meanwhile:
             self.study = type(error).__name__
 
     def _stored(self) -> str:
-        attack = Attack(self.server.port, self.numbers, called=self.server.called, source=ELSEWHERE)
+        attack = Attack(
+            self.server.port,
+            self.numbers,
+            called=self.server.called,
+            source=ELSEWHERE,
+            tls=self.server.tls,
+        )
         caller = attack.call()
         try:
             caller.send(attack.request(calling=OTHER))

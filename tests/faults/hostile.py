@@ -50,6 +50,8 @@ class Row:
             return self.way(attack)
         except Refused as refused:
             return str(refused)
+        except TimeoutError:  # not even a connection
+            return "no connection"
 
 
 def _connection(name: str, way: Way, asks: str, ours: str, *, slow: bool = False) -> Row:

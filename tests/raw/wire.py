@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -97,13 +98,27 @@ def message(command: bytes, data_set: bytes | None, context_id: int = 1) -> byte
 
 
 class Caller:
-    """A peer on a raw socket. source: its address, if not that of everybody else."""
+    """A peer on a raw socket. source: its address, if not that of everybody else. tls: how it
+    speaks TLS; raises OSError where that does not come about."""
 
-    def __init__(self, port: int, timeout_s: float = 20.0, source: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        port: int,
+        timeout_s: float = 20.0,
+        source: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.socket = socket.create_connection(
             ("127.0.0.1", port), timeout=timeout_s, source_address=(source, 0)
         )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            plain = self.socket
+            try:
+                self.socket = tls.wrap_socket(plain, server_hostname="localhost")
+            except OSError:
+                plain.close()
+                raise
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -129,7 +144,7 @@ class Caller:
         while len(data) < count:
             try:
                 more = self.socket.recv(count - len(data))
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLEOFError):
                 more = b""
             if not more:
                 break
@@ -186,11 +201,12 @@ def echo(
     *,
     called: str = "DICOMNODE",
     source: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
 ) -> str:
     """A whole association for one C-ECHO: "" if it was answered in time."""
     until = time.monotonic() + within_s
     try:
-        caller = Caller(port, within_s, source)
+        caller = Caller(port, within_s, source, tls)
     except OSError as error:
         return f"no connection: {type(error).__name__}"
     try:
