@@ -237,6 +237,15 @@ def test_only_who_was_asked_can_report(committing, pacs, tmp_path, start_node):
     assert states(node, series) == {"SENT"}
 
 
+def test_who_only_uses_the_title_of_who_was_asked_cannot_report(committing, pacs, start_node):
+    node, series = committing(Commitment(way="never"))
+    node.wait(lambda: pacs.asked)
+    elsewhere = peer(pacs, offers=COMMITS) + 'networks = ["10.1.2.3"]\n'
+    node = start_node(peers=elsewhere, more=proof(), receive='unknown_peers = "accept"')
+    assert report_back(node, pacs.asked[0], committed=pacs.asked[0].references) == 0x0115
+    assert states(node, series) == {"SENT"}
+
+
 def test_a_pacs_without_commitment_is_asked_what_it_lists(start_node, pacs):
     node = start_node(peers=peer(pacs, offers=QUERIES), more=proof())
     series = a_series(4)

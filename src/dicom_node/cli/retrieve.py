@@ -238,7 +238,7 @@ def _doubts(config: Config, peer: Peer) -> list[str]:
             where = f"{host}:{config.node.port}"
             doubts.append(f"nobody listens at {where}: is dicom-node serve running?")
     known = any(p.ae_title == peer.ae_title and "store" in p.may for p in config.peers)
-    if not known and config.receive.unknown_peers == "refuse":
+    if not known and config.receive.unknown_peers != "accept":
         doubts.append(f'this node rejects {peer.ae_title}: add [[peer]] with may = ["store"]')
     return doubts
 

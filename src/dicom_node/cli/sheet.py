@@ -145,10 +145,13 @@ def _steps(facts: Statement) -> Iterable[str]:
 def _peers(facts: Statement) -> Iterable[str]:
     for peer in facts.config.peers:
         yield from _hanging(f"  {peer.name}", _peer(facts, peer), _INDENT)
-    if facts.config.receive.unknown_peers == "accept":
+    unknown = facts.config.receive.unknown_peers
+    if unknown == "accept":
         yield from _hanging("  anybody else", "may verify and store; gets no results", _INDENT)
     elif not facts.config.peers:
         yield "  nobody: add [[peer]] to the configuration"
+    if unknown == "echo":
+        yield from _hanging("  anybody else", "may verify (C-ECHO), and nothing else", _INDENT)
 
 
 def _peer(facts: Statement, peer: Peer) -> str:

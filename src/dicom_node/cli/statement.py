@@ -211,13 +211,16 @@ def _security(page: Page, facts: Statement) -> None:
     if facts.config.audit.is_on:
         _audit(page)
     page.head("7.2", "Association level security")
-    anyone = receive.unknown_peers == "accept"
+    calling = {
+        "accept": "Anybody may verify and store (`receive.unknown_peers`).",
+        "echo": "Calling AE title and address must be those of a peer; anybody may verify, if "
+        "nothing else is proposed (`receive.unknown_peers`).",
+        "refuse": "Calling AE title and address must be those of a peer.",
+    }
     page.items(
         [
             "The called AE title must be that of the node.",
-            "Anybody may verify and store (`receive.unknown_peers`)."
-            if anyone
-            else "Calling AE title and address must be those of a peer.",
+            calling[receive.unknown_peers],
             *_proofs(facts),
             "What a peer may ask for is its `may`: "
             + ("; ".join(f"{p.name}: {_may(p)}" for p in facts.config.peers) or "nobody is known")

@@ -163,7 +163,7 @@ def _sources(
     for source in sources:
         if source == routing.ANYONE or source in peers:
             continue
-        if file.receive.unknown_peers == "refuse":
+        if file.receive.unknown_peers != "accept":
             hint = did_you_mean(source, peers)
             yield (
                 f"{where} has {shown(source)}: * or the name or AE title of a [[peer]] "

@@ -6,18 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
 
 from dicom_node.config.auditing import UNAUDITED
 from dicom_node.config.load import Config
 from dicom_node.decide.routing import calls_from
 from dicom_node.domain.records import Peer
 
-_LOOPBACK = ("127.", "::1", "localhost")
+_ALL_BITS = 8  # of a network: a whole 10.0.0.0/8 is one hospital
 
 
 def is_local(host: str) -> bool:
     """Whether the name or address is this machine's own, and nobody else's."""
-    return host.lower().startswith(_LOOPBACK)
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def unsafe(config: Config) -> list[str]:
@@ -30,8 +37,8 @@ def unmeant(config: Config) -> list[str]:
     found = []
     if is_local(config.node.host) and any(not is_local(p.host) for p in config.peers):
         found.append("there are peers on other machines, but the node hears this machine alone")
-    if not config.peers and config.receive.unknown_peers == "refuse":
-        found.append("no peer is configured: everybody will be rejected; add [[peer]]")
+    if not config.peers and config.receive.unknown_peers != "accept":
+        found.append("no peer is configured: nobody can send anything here; add [[peer]]")
     if not any(route.enabled for route in config.routes):
         found.append("no route is enabled: nothing will be processed; add [[route]]")
     if not config.results.research_use:
@@ -91,5 +98,21 @@ def _of_peer(config: Config, peer: Peer) -> Iterator[str]:
         yield f"peer {peer.name} has a user without a passcode: a name is no proof"
     if peer.tls and peer.may and not peer.certificates and tls.plain and not local:
         yield (f"peer {peer.name} is called by TLS, and may call without: give it `certificates`")
-    if peer.dicomweb_token and peer.dicomweb.startswith("http://") and not is_local(peer.host):
+    if peer.may and tls.certificate is not None and not tls.plain and not peer.certificates:
+        yield (
+            f"whoever has a certificate by an issuer of tls.ca can call as peer {peer.name}, from "
+            "its addresses: give it `certificates`"
+        )
+    if peer.may and any(_is_everywhere(network) for network in peer.networks):
+        yield f"peer {peer.name} may call from any address: its `networks` leave nobody out"
+    if (
+        peer.dicomweb_token
+        and peer.dicomweb.startswith("http://")
+        and not is_local(urlsplit(peer.dicomweb).hostname or "")
+    ):
         yield f"peer {peer.name} gets its DICOMweb token in clear: use https"
+
+
+def _is_everywhere(network: str) -> bool:
+    """Whether hardly anybody is left out."""
+    return ip_network(network, strict=False).prefixlen < _ALL_BITS

@@ -61,9 +61,10 @@ class Node(Section):
 class Receive(Section):
     """The Storage SCP: whom it hears, and its limits."""
 
-    unknown_peers: Literal["refuse", "accept"] = Field(
-        default="refuse",
-        description="A calling AE that is no `[[peer]]`: rejected, or allowed to echo and store.",
+    unknown_peers: Literal["echo", "refuse", "accept"] = Field(
+        default="echo",
+        description="A calling AE that is no `[[peer]]`: allowed to C-ECHO alone, rejected always, "
+        "or allowed to store.",
     )
     max_associations: int = Field(
         default=64,

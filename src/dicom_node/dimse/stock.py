@@ -58,12 +58,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Call:
-    """One association that was admitted. how: it ended, as far as that was seen."""
+    """One association that was admitted. how: it ended, as far as that was seen. aborted: set once
+    the A-ABORT of a server that stops is on the connection."""
 
     number: int
     request: AssociationRequest
     how: Ending = Ending.DISCONNECTED
     thread: threading.Thread | None = None
+    aborted: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -122,9 +124,7 @@ class StockServer:
     def _abort(self, association: Any, call: _Call) -> None:
         """Its own blocking way may close the connection before the A-ABORT is on it."""
         association.abort(block=False)
-        until = time.monotonic() + _ABORT_S
-        while call.how is not Ending.STOPPED and time.monotonic() < until:
-            time.sleep(0.01)
+        call.aborted.wait(_ABORT_S)
         association.kill()
 
     def _wait(self, seconds: float) -> None:
@@ -195,6 +195,7 @@ class StockServer:
             return
         if self.stopping:
             call.how = Ending.STOPPED
+            call.aborted.set()
         else:
             silent = event.assoc.dul.idle_timer_expired()
             call.how = Ending.TIMED_OUT if silent else Ending.MALFORMED

@@ -84,6 +84,7 @@ class InstanceRefused:
     """A SOP Instance was answered with a failure; nothing of it is kept.
 
     others: SOP Instances that were refused likewise, and are told of together with this one.
+    unnamed: so many more, of which only the number was kept.
     """
 
     at: float
@@ -95,6 +96,12 @@ class InstanceRefused:
     status: int
     reason: str
     others: tuple[str, ...] = ()
+    unnamed: int = 0
+
+    @property
+    def times(self) -> int:
+        """How many SOP Instances that were."""
+        return 1 + len(self.others) + self.unnamed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,8 @@ from dicom_node.node.quotas import Counted, Meter, quota_of
 from dicom_node.node.refusals import Repeats
 
 ONCE = Pace()  # an hour, of the same
-STRANGERS = Pace(first=100, then=1000)
+OF_ADDRESS = Pace(first=50, then=1000)
+STRANGERS = Pace(first=500, then=1000)
 _AE_TITLE_MAX = 64  # of what is no AE title, for the record
 
 _log = logging.getLogger("dicom_node")
@@ -49,6 +50,7 @@ class Admission:
 
     quiet_s: a Series is judged at the latest when nothing of it has come for so long. peer_max:
     associations of one peer at a time. closed: whether nobody is let in for now who wants to store.
+    verify_unknown: whether somebody unknown is let in who does not want to store.
     """
 
     ae_title: str
@@ -58,6 +60,7 @@ class Admission:
     quiet_s: float
     peer_max: int = 1000
     closed: Callable[[], bool] = lambda: False
+    verify_unknown: bool = False
 
 
 @dataclass(slots=True)
@@ -96,7 +99,7 @@ class Doors:
         self._open: dict[int, _Open] = {}
         self._untold: list[e.AssociationEnded] = []
         self._lock = threading.Lock()
-        self._repeats = Repeats(ONCE, STRANGERS)
+        self._repeats = Repeats(ONCE, STRANGERS, OF_ADDRESS)
         self._meters = {
             peer.name: Meter(quota, clock)
             for peer in admission.peers
@@ -109,14 +112,9 @@ class Doors:
         if request.called_ae.strip() != self._admission.ae_title:
             reason = f"this node is called {self._admission.ae_title}"
             return self._reject(request, reason, CALLED_AE_UNKNOWN)
-        caller = Caller(
-            ae_title=request.calling_ae,
-            address=request.address,
-            over_tls=request.over_tls,
-            certificate=request.certificate,
-            identity=request.identity,
-        )
-        peer = whom(caller, self._admission.peers, accept_unknown=self._admission.accept_unknown)
+        caller, known = _caller(request), self._admission
+        only_verifies = known.verify_unknown and not request.proposes_storage
+        peer = whom(caller, known.peers, accept_unknown=known.accept_unknown or only_verifies)
         if isinstance(peer, Stranger):
             return self._reject(request, peer.reason, CALLING_AE_UNKNOWN)
         if peer is not None and (stranger := _user(peer, caller)) is not None:
@@ -139,7 +137,7 @@ class Doors:
                     request=replace(request, identity=None),  # a passcode is not kept
                     who=who,
                     opened_at=self._clock.now(),
-                    may_store=peer is None or "store" in peer.may,
+                    may_store=self._may_store(peer),
                     idle_s=None if peer is None else peer.idle_s,
                     flight=self._flight(peer),
                     is_identified=peer is not None and bool(peer.user),
@@ -147,6 +145,9 @@ class Doors:
                 return self._last
         reason = f"it has {most} associations already, as many as a peer may"
         return self._reject(request, reason, LOCAL_LIMIT_EXCEEDED)
+
+    def _may_store(self, peer: Peer | None) -> bool:
+        return self._admission.accept_unknown if peer is None else "store" in peer.may
 
     def _flight(self, peer: Peer | None) -> Counted | None:
         meter = self._meters.get(peer.name) if peer is not None else None
@@ -169,7 +170,7 @@ class Doors:
             reason=reason,
             user=user,
         )
-        self._record_once(event, (event.calling_ae, event.address, reason, user))
+        self._record_once(event, event.address, (event.calling_ae, reason, user))
 
     def broke(self, request: AssociationRequest, number: int | None, reason: str) -> None:
         """Record by which fault of the peer's it ended, unless the same was recorded lately."""
@@ -183,13 +184,13 @@ class Doors:
         with self._lock:
             known = self._open.get(number) if number is not None else None
             recorded = known is not None and known.recorded
-        key = (event.calling_ae, event.address, reason, number if recorded else None)
-        self._record_once(event, key)
+        key = (event.calling_ae, reason, number if recorded else None)
+        self._record_once(event, event.address, key)
 
     def unsecured(self, request: AssociationRequest, reason: str) -> None:
         """Record that there was no TLS with somebody, unless the same was recorded lately."""
         event = s.HandshakeFailed(at=self._clock.now(), address=request.address, reason=reason)
-        self._record_once(event, (event.address, reason))
+        self._record_once(event, event.address, (reason,))
 
     def refused(self, refusal: Refusal) -> None:
         """Record the refusal of what is no SOP Instance, unless the same was recorded lately."""
@@ -202,15 +203,16 @@ class Doors:
             status=refusal.answer.status,
             reason=refusal.answer.comment,
         )
-        key = (event.calling_ae, event.address, event.request, event.status, event.reason)
-        self._record_once(event, key)
+        key = (event.calling_ae, event.request, event.status, event.reason)
+        self._record_once(event, event.address, key)
 
     def _record_once(
         self,
         event: e.AssociationRejected | e.AssociationBroken | e.RequestRefused | s.HandshakeFailed,
+        address: str,
         key: tuple[str | int | None, ...],
     ) -> None:
-        times = self._repeats.times(key, event.at)
+        times = self._repeats.times((address, *key), event.at, address)
         if times:
             with contextlib.suppress(CatalogError):  # it stands, recorded or not
                 self._journal.commit(replace(event, times=times))
@@ -291,6 +293,22 @@ class Doors:
         """These events of opening() could not be recorded: the next thing stored tries again."""
         if events:
             self._open[number].recorded = False
+
+
+def peer_of(request: AssociationRequest, peers: Sequence[Peer]) -> Peer | None:
+    """The peer that an admitted caller is; None for somebody unknown."""
+    found = whom(_caller(request), peers, accept_unknown=True)
+    return found if isinstance(found, Peer) else None
+
+
+def _caller(request: AssociationRequest) -> Caller:
+    return Caller(
+        ae_title=request.calling_ae,
+        address=request.address,
+        over_tls=request.over_tls,
+        certificate=request.certificate,
+        identity=request.identity,
+    )
 
 
 def _user(peer: Peer, caller: Caller) -> Stranger | None:

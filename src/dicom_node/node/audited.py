@@ -210,7 +210,7 @@ class Teller:
                     patient_id=known.patient_id,
                     patient_name=known.patient_name,
                     accession_number=known.accession_number,
-                    classes={"": 1 + len(event.others)},
+                    classes={"": event.times},
                 ),
                 outcome=Outcome.MINOR,
                 why=f"refused with status {event.status:04X}: {event.reason}",
@@ -218,7 +218,7 @@ class Teller:
 
     def _restricted(self, event: e.InstanceRefused | e.RequestRefused) -> Iterator[Message]:
         request = "C-STORE" if isinstance(event, e.InstanceRefused) else event.request
-        times = 1 + len(event.others) if isinstance(event, e.InstanceRefused) else event.times
+        times = event.times
         yield message.security_alert(
             at=event.at,
             node=self._node,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from dicom_node.decide import confirmation
 from dicom_node.decide.confirmation import Ask, Next, Reply
+from dicom_node.decide.telling import Pace
 from dicom_node.dimse.contract import (
     CommitmentReport,
     CommitmentRequest,
@@ -28,6 +29,7 @@ from dicom_node.domain.states import DeliveryState
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
+from dicom_node.node.refusals import Repeats
 from dicom_node.node.stage import AFTER_ERROR_S
 
 _log = logging.getLogger("dicom_node")
@@ -37,6 +39,7 @@ _BATCH_S = 2.0  # what is due so soon is asked for together with what is due
 _SAME_ASSOCIATION_S = 3.0  # for a report; most peers open an association of their own for it
 _ATTEMPTS = 3  # at a commit that something else changed meanwhile
 _REJECTED_PERMANENTLY = 1
+_STRAY, _STRAYS = Pace(first=10), Pace(first=100)  # of one AE title, and of all, an hour
 
 Pair = tuple[Delivery, Result]
 OnReport = Callable[[CommitmentReport], StoreAnswer]
@@ -51,19 +54,22 @@ asked for the others, None if they are known to be missing."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
-    """What peers report becomes the state of deliveries."""
+    """What peers report becomes the state of deliveries. strays: counts what nobody asked for."""
 
-    peers: Mapping[str, Peer]
     policy: confirmation.Policy
     journal: Journal
     clock: Clock
+    strays: Repeats = field(default_factory=lambda: Repeats(_STRAY, _STRAYS))
 
-    def take(self, report: CommitmentReport) -> StoreAnswer:
-        """Record a report; the answer to it. Only who was asked can report."""
+    def take(self, report: CommitmentReport, peer: Peer | None) -> StoreAnswer:
+        """Record a report; the answer to it. Only who was asked can report.
+
+        peer: who reports; None for somebody who is none.
+        """
         asked, pairs = self.journal.catalog.keeping.requested(report.transaction_uid)
-        peer = self.peers.get(asked)
-        if peer is None or peer.ae_title != report.sender_ae.strip():
-            self._record(report, "", [])
+        if peer is None or peer.name != asked:
+            if self.strays.times(report.sender_ae, self.clock.now()):
+                self._record(report, "", [])
             return StoreAnswer(status=INVALID_ARGUMENT, comment="unknown Transaction UID")
         for _ in range(_ATTEMPTS):
             if self._record(report, asked, self._outcomes(report, pairs)):
@@ -190,7 +196,7 @@ class Confirmer:
             ),
         )
         try:
-            asked = self.ask(peer, request, self.reports.take)
+            asked = self.ask(peer, request, partial(self.reports.take, peer=peer))
             reply, detail = reply_of(asked), asked.outcome.detail
         except PeerError as error:
             reply, detail = Reply.REFUSED, str(error)

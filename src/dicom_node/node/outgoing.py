@@ -101,7 +101,6 @@ def outgoing(shared: Shared, instead: deliver.Instead = deliver.nothing_instead)
     config, journal, clock = shared.config, shared.journal, shared.clock
     gauge = gauge_of(config, shared.spool, journal, clock)
     reports = confirm.Reports(
-        peers={peer.name: peer for peer in config.peers},
         policy=replace(config.deliver.proof(), back_off=shared.patience),
         journal=journal,
         clock=clock,
@@ -162,7 +161,7 @@ def _confirmer(shared: Shared, reports: confirm.Reports) -> confirm.Confirmer:
         return lanes.ending() or not keeping.awaits_report(request.transaction_uid)
 
     return confirm.Confirmer(
-        peers=reports.peers,
+        peers={peer.name: peer for peer in shared.config.peers},
         policy=reports.policy,
         journal=shared.journal,
         clock=shared.clock,

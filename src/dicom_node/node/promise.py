@@ -13,7 +13,6 @@ from functools import partial
 
 from dicom_node.catalog.keeping import Promise
 from dicom_node.decide import retry
-from dicom_node.decide.routing import Sender, resolve_sender
 from dicom_node.dimse.contract import (
     AssociationRequest,
     CommitmentReport,
@@ -35,6 +34,7 @@ from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogError, SpoolError
 from dicom_node.domain.records import Peer
 from dicom_node.domain.states import DeliveryState
+from dicom_node.node.admit import peer_of
 from dicom_node.node.clock import Clock
 from dicom_node.node.confirm import Reports
 from dicom_node.node.journal import Journal
@@ -58,8 +58,7 @@ class Commitments:
 
     def asked(self, request: AssociationRequest, commitment: CommitmentRequest) -> StoreAnswer:
         """Success once the request is durable: then the peer is owed a report."""
-        sender = Sender(ae_title=request.calling_ae, address=request.address)
-        peer = resolve_sender(sender, self.peers)
+        peer = peer_of(request, self.peers)
         if peer is None or "commit" not in peer.may:
             return StoreAnswer(status=NOT_AUTHORISED, comment='its `may` lacks "commit"')
         references: dict[str, list[str]] = {}
@@ -97,8 +96,7 @@ class Commitments:
 
     def reported(self, request: AssociationRequest, report: CommitmentReport) -> StoreAnswer:
         """A peer says what it keeps of what this node sent."""
-        del request  # who reports stands in the report
-        return self.reports.take(report)
+        return self.reports.take(report, peer_of(request, self.peers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

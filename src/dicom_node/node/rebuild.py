@@ -144,5 +144,5 @@ def _from_spool(
 def only_sender(config: Config) -> Peer | None:
     """The one peer that may send here, where nobody else can have sent anything."""
     senders = [peer for peer in config.peers if "store" in peer.may]
-    alone = len(senders) == 1 and config.receive.unknown_peers == "refuse"
+    alone = len(senders) == 1 and config.receive.unknown_peers != "accept"
     return senders[0] if alone else None

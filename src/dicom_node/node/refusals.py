@@ -17,6 +17,7 @@ from dicom_node.node.journal import Journal
 EACH = Pace(first=50)  # of one AE title and status, an hour
 ALL = Pace(first=1000)
 KEPT_MAX, KEPT_S = 500, 60.0  # what is kept is recorded then
+NAMED_MAX, NAMED_S = 20_000, 86_400.0  # UIDs of one AE title a day; what comes then is counted
 _KINDS_MAX = 20  # of those told together: an attacker may give each a Series of its own
 _KEYS_MAX = 1000
 
@@ -25,28 +26,37 @@ class Repeats:
     """Counts by key, so that who knocks all day is told of once an hour; for many threads.
 
     all_together: the pace of whatever is told, whoever did it; else a flood from many addresses
-    were told of one by one.
+    were told of one by one. of_group: that of a group of keys; else one of them would leave none of
+    it for others.
     """
 
-    def __init__(self, pace: Pace, all_together: Pace) -> None:
+    def __init__(self, pace: Pace, all_together: Pace, of_group: Pace | None = None) -> None:
         self._pace = pace
+        self._of_group = of_group
         self._all_together = all_together
         self._counts: dict[Hashable, Count] = {}
+        self._groups: dict[Hashable, Count] = {}
         self._total = Count()
         self._lock = threading.Lock()
 
-    def times(self, key: Hashable, now: float) -> int:
+    def times(self, key: Hashable, now: float, group: Hashable = None) -> int:
         """How often since it was last told, this time included; 0: not to be told now."""
         with self._lock:
             count, times = happened(self._counts.pop(key, Count()), now, self._pace)
-            if times:
-                self._total, together = happened(self._total, now, self._all_together)
-                if not together:
-                    count, times = replace(count, kept=times), 0
-            self._counts[key] = count
-            if len(self._counts) > _KEYS_MAX:
-                del self._counts[next(iter(self._counts))]
+            if times and not self._is_room(group, now):
+                count, times = replace(count, kept=times), 0
+            _put(self._counts, key, count)
         return times
+
+    def _is_room(self, group: Hashable, now: float) -> bool:
+        """Whether one more of this group may be told."""
+        if self._of_group is not None:
+            count, told = happened(self._groups.pop(group, Count()), now, self._of_group)
+            _put(self._groups, group, count)
+            if not told:
+                return False
+        self._total, told = happened(self._total, now, self._all_together)
+        return bool(told)
 
 
 class Refusals:
@@ -61,6 +71,7 @@ class Refusals:
         self._repeats = Repeats(EACH, ALL)
         self._kept: list[e.InstanceRefused] = []
         self._kept_since = 0.0
+        self._named: dict[Hashable, Count] = {}
         self._lock = threading.Lock()
 
     def due(self, event: e.InstanceRefused) -> list[e.Event]:
@@ -74,7 +85,7 @@ class Refusals:
                 self._kept.append(event)
                 return []
             kept, self._kept = self._kept, []
-        return [*_together(kept), event]
+        return [*self._told_of(kept), event]
 
     def run_due(self, now: float) -> float | None:
         """Record what was kept for long enough, and say when to come again."""
@@ -85,14 +96,28 @@ class Refusals:
             if now < due:
                 return due
             kept, self._kept = self._kept, []
-        self._commit(_together(kept))
+        self._commit(self._told_of(kept))
         return None
 
     def flush(self) -> None:
         """Record what was kept: nothing more comes."""
         with self._lock:
             kept, self._kept = self._kept, []
-        self._commit(_together(kept))
+        self._commit(self._told_of(kept))
+
+    def _told_of(self, kept: Iterable[e.InstanceRefused]) -> list[e.Event]:
+        """Together, with as many of their UIDs as are kept of one AE title."""
+        with self._lock:
+            return [self._named_in_part(event) for event in _together(kept)]
+
+    def _named_in_part(self, event: e.InstanceRefused) -> e.InstanceRefused:
+        now, known = event.at, self._named.pop(event.calling_ae, Count())
+        if abs(now - known.began_at) >= NAMED_S:
+            known = Count(began_at=now)
+        room = max(0, NAMED_MAX - known.told)
+        named = event.others[:room]
+        _put(self._named, event.calling_ae, replace(known, told=known.told + len(named)))
+        return replace(event, others=named, unnamed=len(event.others) - len(named))
 
     def _commit(self, events: list[e.Event]) -> None:
         with contextlib.suppress(CatalogError):  # the refusals stand, recorded or not
@@ -100,7 +125,14 @@ class Refusals:
                 self._journal.commit(*events)
 
 
-def _together(events: Iterable[e.InstanceRefused]) -> list[e.Event]:
+def _put(counts: dict[Hashable, Count], key: Hashable, count: Count) -> None:
+    """At the end: what was long not counted goes first."""
+    counts[key] = count
+    if len(counts) > _KEYS_MAX:
+        del counts[next(iter(counts))]
+
+
+def _together(events: Iterable[e.InstanceRefused]) -> list[e.InstanceRefused]:
     """One for each Series and reason, and one for the rest if these are too many."""
 
     def alike(event: e.InstanceRefused) -> tuple[str, str, int, str]:

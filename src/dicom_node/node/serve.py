@@ -215,6 +215,7 @@ def _receiver(shared: Shared, onward: Outgoing) -> StorageReceiver:
             ae_title=config.node.ae_title,
             peers=config.peers,
             accept_unknown=receive.unknown_peers == "accept",
+            verify_unknown=receive.unknown_peers == "echo",
             min_free_bytes=int(receive.min_free_gib * GIB),
             quiet_s=min(config.complete.release_s, config.complete.quiet_s),
             peer_max=receive.peer_associations(),

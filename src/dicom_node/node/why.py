@@ -296,10 +296,10 @@ def _refusals(events: Sequence[e.Event], names: Names) -> Iterator[Line]:
             continue
         yield from (replace(_line(event, names), detail=True) for event in some)
         every = [uid for event in some for uid in (event.sop_instance_uid, *event.others)]
-        uids = listed(every)
+        uids, times = listed(every), sum(event.times for event in some)
         yield Line(
             at=some[-1].at,
-            text=f"{len(every)} instances over association {number} were refused with "
+            text=f"{times} instances over association {number} were refused with "
             f"0x{status:04X}: {reason}: {uids}",
             thread="refusals",
             group=f"{status} {reason}",

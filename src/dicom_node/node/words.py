@@ -141,7 +141,7 @@ def _of_reception(event: e.Event, names: Names, outcome: str) -> str:  # noqa: P
             verb = _ARRIVED.get(outcome, "was stored")
             return f"instance {i.sop_instance_uid} {verb}{warned(event)}"
         case e.InstanceRefused():
-            others = f" and {counted(len(event.others), 'other')}" if event.others else ""
+            others = f" and {counted(event.times - 1, 'other')}" if event.times > 1 else ""
             return (
                 f"instance {event.sop_instance_uid}{others} from {event.calling_ae} "
                 f"{'were' if others else 'was'} refused with 0x{event.status:04X}: {event.reason}"

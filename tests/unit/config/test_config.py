@@ -33,7 +33,7 @@ def test_an_empty_file_is_the_defaults_and_hears_this_machine_alone():
     config = config_of("")
 
     assert config.node.host == "127.0.0.1"
-    assert config.receive.unknown_peers == "refuse"
+    assert config.receive.unknown_peers == "echo"
     assert (config.peers, config.routes) == ((), ())
     assert config.complete.policy() == completeness.Policy()
     assert config.deliver.policy() == retry.Policy()
@@ -189,7 +189,7 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         (
             '[receive]\nunknown_peers = "acept"',
             "receive.unknown_peers is 'acept': "
-            '"refuse" or "accept" is wanted (did you mean \'accept\'?)',
+            '"echo" or "refuse" or "accept" is wanted (did you mean \'accept\'?)',
         ),
         (
             "[receive]\nidle_s = nan",

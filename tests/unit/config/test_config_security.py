@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.config.hazards import unmeant, unsafe
+from dicom_node.config.hazards import is_local, unmeant, unsafe
 from dicom_node.config.load import Config, read
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.security import TlsFiles
@@ -115,6 +115,15 @@ def test_a_node_that_is_closed_as_it_can_be_is_warned_of_nothing():
             a_peer('dicomweb = "http://10.0.0.5/web"\ndicomweb_token = "env:X"'),
             "gets its DICOMweb token in clear",
         ),
+        (
+            a_peer(
+                'dicomweb = "http://pacs.hospital/web"\ndicomweb_token = "env:X"', host="127.0.0.1"
+            ),
+            "gets its DICOMweb token in clear",
+        ),
+        (OUTSIDE + TLS + "plain = false\n" + a_peer(), "can call as peer ct"),
+        (OUTSIDE + a_peer('networks = ["0.0.0.0/0"]'), "`networks` leave nobody out"),
+        (OUTSIDE + a_peer('networks = ["::/0"]'), "`networks` leave nobody out"),
     ],
 )
 def test_every_unsafe_setting_is_warned_of(text: str, warning: str):
@@ -123,7 +132,24 @@ def test_every_unsafe_setting_is_warned_of(text: str, warning: str):
     assert warning not in " ".join(unsafe(config_of(SAFE)))
 
 
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("LOCALHOST", True),
+        ("localhost.evil.org", False),
+        ("127.0.0.1.evil.org", False),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+    ],
+)
+def test_only_this_machine_is_local(host: str, local: bool):
+    assert is_local(host) is local
+
+
 def test_what_is_not_unsafe_but_odd_is_told_apart():
     config = config_of("")
-    assert "no peer is configured: everybody will be rejected; add [[peer]]" in unmeant(config)
+    assert "no peer is configured: nobody can send anything here; add [[peer]]" in unmeant(config)
     assert not set(unmeant(config)) & set(unsafe(config))

@@ -115,7 +115,6 @@ class Node:
 
     def confirm(self, ask=None, listing=None, **policy):
         reports = Reports(
-            peers=self.peers,
             policy=confirmation.Policy(back_off=retry.Policy(jitter=0.0), **policy),
             journal=self.journal,
             clock=self.clock,
@@ -361,7 +360,7 @@ def test_a_report_on_what_is_sent_again_meanwhile_changes_nothing(node):
         committed=(Reference(SEG, "2.25.1"),),
         sender_ae="PACS",
     )
-    assert reports.take(report).status == 0
+    assert reports.take(report, node.peers["pacs"]).status == 0
     assert node.states(delivery) == [S.QUEUED]
     told = node.catalog.views.events_about(report.transaction_uid)
     assert [type(event) for _, event in told] == [k.CommitmentRequested, k.CommitmentReported]
@@ -379,7 +378,7 @@ def test_a_late_report_does_not_refute_what_was_sent_since(node):
         failed=(FailedReference(SEG, "2.25.1", 0x0112),),
         sender_ae="PACS",
     )
-    assert reports.take(report).status == 0
+    assert reports.take(report, node.peers["pacs"]).status == 0
     assert node.states(delivery) == [S.SENT]
 
 
@@ -395,7 +394,6 @@ def test_without_a_thread_to_ask_in_nothing_is_tried_without_pause(node, monkeyp
         journal=node.journal,
         clock=node.clock,
         reports=Reports(
-            peers=node.peers,
             policy=confirmation.Policy(back_off=retry.Policy()),
             journal=node.journal,
             clock=node.clock,

@@ -15,6 +15,7 @@ from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED
 from dicom_node.domain import events as e
 from dicom_node.domain.records import Peer
 from dicom_node.node import bell as bells
+from dicom_node.node import refusals
 from dicom_node.node.admit import Admission
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
@@ -101,6 +102,17 @@ def test_thousands_of_refused_objects_cost_few_rows_and_each_is_found(node):
         assert "refused with 0x0124" in story.verdict
 
 
+def test_of_a_peer_that_goes_on_all_day_the_rest_is_counted(node, monkeypatch):
+    monkeypatch.setattr(refusals, "NAMED_MAX", 1000)
+    number = node.receiver.admit(asking())
+    for n in range(5000):
+        refuse(node, number, f"1.2.3.{n}")
+    node.receiver.finish()
+    refused = [event for event in events(node) if isinstance(event, e.InstanceRefused)]
+    assert sum(event.times for event in refused) == 5000
+    assert sum(len(event.others) for event in refused) == 1000
+
+
 def test_what_was_refused_of_a_peer_is_found_by_its_title(node):
     number = node.receiver.admit(asking())
     refuse(node, number, "1.2.3.4")
@@ -172,7 +184,15 @@ def test_a_rejection_by_the_front_is_found_and_its_title_cannot_forge_a_line(nod
 def test_a_flood_from_thousands_of_addresses_costs_few_rows(node):
     for n in range(3000):
         node.receiver.broke(asking("", f"10.0.{n // 250}.{n % 250}"), None, "no known type")
-    assert len(events(node)) < 150
+    assert len(events(node)) < 550
+
+
+def test_a_flood_from_one_address_hides_nobody_else(node):
+    for n in range(3000):
+        node.receiver.rejected(asking(f"X{n}"), LOCAL_LIMIT_EXCEEDED)
+    assert len(events(node)) < 60
+    node.receiver.rejected(asking("NEW_CT", "10.1.2.3"), LOCAL_LIMIT_EXCEEDED)
+    assert events(node)[-1].calling_ae == "NEW_CT"
 
 
 def test_an_echo_is_one_line_in_the_log_and_nothing_in_the_catalog(
