@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.cli.common import console
 from dicom_node.dimse.scu import echo
 from dicom_node.domain.records import Peer
 from dicom_node.testing.pacs import send_series
@@ -51,10 +52,10 @@ def alive(pid: int) -> bool:
 class Served:
     """A node as a process."""
 
-    def __init__(self, config: Path, port: int, log: Path) -> None:
+    def __init__(self, config: Path, port: int, log: Path, out: Path | None = None) -> None:
         self.config, self.port, self.log = config, port, log
         self.address = ("127.0.0.1", port)
-        with log.open("ab") as errors, log.with_suffix(".out").open("wb") as table:
+        with log.open("ab") as errors, (out or log.with_suffix(".out")).open("wb") as table:
             self.process = subprocess.Popen(
                 [*COMMAND, "serve", "--config", str(config)],
                 stdin=subprocess.DEVNULL,
@@ -105,9 +106,9 @@ def serve(tmp_path, build, free_port, pacs):
     peers = build.peer_table("pacs", "TESTPACS", pacs.port)
     started: list[Served] = []
 
-    def begin(more: str = "") -> Served:
+    def begin(more: str = "", out: Path | None = None) -> Served:
         config = build.write_node(tmp_path / "node", peers=peers, more=more, port=port)
-        started.append(Served(config, port, tmp_path / "node.log"))
+        started.append(Served(config, port, tmp_path / "node.log", out))
         return started[-1]
 
     yield begin
@@ -135,6 +136,18 @@ def test_it_says_what_it_is_answers_and_ends_when_told(serve, pacs, tmp_path):
     assert not any(alive(pid) for pid in node.performers)
     assert "Traceback" not in node.log.read_text()
     assert "ended:" not in node.log.read_text(), "no performer died"
+
+
+def test_where_its_table_cannot_be_written_it_runs_and_ends_all_the_same(serve):
+    node = serve(out=Path("/dev/full")).ready()
+    node.process.send_signal(signal.SIGTERM)
+    assert node.process.wait(20) == 0
+    assert "Traceback" not in node.log.read_text()
+
+
+def test_what_it_prints_is_as_it_is_written(capsys: pytest.CaptureFixture[str]):
+    console().print("configure [audit], add [[route]], v[/r]x")
+    assert capsys.readouterr().out == "configure [audit], add [[route]], v[/r]x\n"
 
 
 def test_a_port_that_is_taken_is_said_in_one_sentence(build, pacs, tmp_path):

@@ -25,6 +25,14 @@ def _requested(db: sqlite3.Connection, event: k.CommitmentRequested, number: int
         )
 
 
+def _missed(db: sqlite3.Connection, event: k.InstancesMissed, number: int) -> None:
+    del number
+    db.executemany(
+        "INSERT OR IGNORE INTO missed VALUES (?, ?)",
+        [(event.series_uid, uid) for uid in event.sop_instance_uids],
+    )
+
+
 def _proof_awaited(db: sqlite3.Connection, event: k.ProofAwaited, number: int) -> None:
     """Nothing, if it was proven, or is sent again, meanwhile."""
     del number
@@ -214,6 +222,7 @@ def _result_lost(db: sqlite3.Connection, event: k.ResultLost, number: int) -> No
 
 HANDLERS: Mapping[type, Callable[[sqlite3.Connection, Any, int], str | None]] = MappingProxyType(
     {
+        k.InstancesMissed: _missed,
         k.CommitmentRequested: _requested,
         k.ProofAwaited: _proof_awaited,
         k.DeliveryConfirmed: _confirmed,

@@ -194,7 +194,9 @@ class Catalog:
                 return event.transaction_uid, ""
             case k.InstanceRestored() | k.ResultLost():
                 return event.sop_instance_uid, event.series_uid
-            case k.SeriesPromised() | k.SeriesPurged() | k.FilesRemoved():
+            case (
+                k.SeriesPromised() | k.SeriesPurged() | k.FilesRemoved() | k.InstancesMissed()
+            ):  # fmt: skip
                 return event.series_uid, event.series_uid
             case k.PeerUnreachable() | k.PeerReached():
                 return f"peer {event.destination}", ""

@@ -172,6 +172,15 @@ class Views:
         )
         return {row["association"]: row["n"] for row in rows}
 
+    def missed(self, series_uid: str) -> int:
+        """How many instances that came with the Series were refused, and are not here."""
+        row = self._row(
+            "SELECT count(*) AS n FROM missed WHERE series_uid = ? AND NOT EXISTS (SELECT 1 FROM "
+            "instance WHERE instance.sop_instance_uid = missed.sop_instance_uid)",
+            series_uid,
+        )
+        return int(row["n"]) if row else 0
+
     def last_association(self) -> int:
         """The highest association number given so far."""
         row = self._row("SELECT max(number) AS number FROM association")

@@ -44,12 +44,12 @@ def json_option(command: F) -> F:
 
 def console() -> Console:
     """Standard output, as wide as the terminal (80 where there is none)."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
 
 
 def progress_console() -> Console:
     """Standard error: progress never mixes with the output."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False)
 
 
 def print_json(value: object) -> None:

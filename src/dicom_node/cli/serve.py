@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from dicom_node.cli.common import config_option, console
 from dicom_node.config.hazards import unmeant, unsafe
@@ -30,10 +32,13 @@ def serve(config_path: Path | None, log_json: bool, verbose: bool) -> None:
     config = load(path)
     with _told_to_end() as told:
         node = start(config)
-        if not log_json:
-            console().print(start_table(node))
-        told.recv(1)
-        node.stop()
+        try:
+            if not log_json:
+                with contextlib.suppress(OSError):  # nobody reads it: the node runs all the same
+                    console().print(start_table(node))
+            told.recv(1)
+        finally:
+            node.stop()
 
 
 @contextmanager
@@ -46,10 +51,13 @@ def _told_to_end() -> Iterator[socket.socket]:
     tells.setblocking(False)
     with told, tells:
         before = signal.set_wakeup_fd(tells.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        yield told
-        signal.set_wakeup_fd(before)
+        handlers = {n: signal.signal(n, lambda *_: None) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield told
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def start_table(node: RunningNode) -> Table:
@@ -58,6 +66,7 @@ def start_table(node: RunningNode) -> Table:
     table = Table(title="dicom-node", show_header=False, title_justify="left", min_width=60)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+
     table.add_row("AE title", config.node.ae_title)
     if node.port != node.tls_port:
         table.add_row("listens on", f"{config.node.host}:{node.port}")
@@ -80,7 +89,7 @@ def start_table(node: RunningNode) -> Table:
         table.add_row("model", f"{manifest.id} {manifest.version}: {manifest.description}")
     table.add_row("device", config.engine.device)
     for danger in unsafe(config):
-        table.add_row("[red]unsafe[/]", danger)
+        table.add_row(Text("unsafe", "red"), danger)
     for warning in unmeant(config):
-        table.add_row("[yellow]warning[/]", warning)
+        table.add_row(Text("warning", "yellow"), warning)
     return table

@@ -7,7 +7,8 @@ are heard, and weighed:
   as many, every association was released and no plane is missing. Nothing is waited for. The header
   counts one acquisition: while an association is open, another may follow.
 - contradiction: the source has more, or the planes leave a hole that the source was not asked
-  about. The Series waits for them until the limit, and is INCOMPLETE then.
+  about, or instances that came with it were refused. The Series waits for them until the limit, and
+  is INCOMPLETE then.
 - hints: how associations ended, how long it has been quiet. They only set the length of the wait.
   The end of an association is not the end of a Series: senders split one over several, or open
   one for each image.
@@ -48,7 +49,8 @@ class Evidence:
     expected: what the header counts (Images in Acquisition (0020,1002)), if it does.
     can_ask: the source answers queries. asking_since: it is being asked. asked_at: when the query
     went out that gave source_count (None: it could not say) and source (who said it, and how).
-    released: an operator has declared the Series whole.
+    released: an operator has declared the Series whole. missed: instances that came with those of
+    this Series and were refused, and have not come since.
     """
 
     instances: int
@@ -70,6 +72,7 @@ class Evidence:
     source_count: int | None = None
     source: str = ""
     released: bool = False
+    missed: int = 0
 
     @property
     def asked_since_last(self) -> bool:
@@ -171,6 +174,9 @@ def _weigh(evidence: Evidence, policy: Policy) -> _Weighed:
         if not hint and not evidence.broken_associations:
             proof = (*reasons, "every association was released", as_many)
             return _Weighed(patience_s=0.0, reasons=proof)
+    if evidence.missed:
+        missed = f"{_instances(evidence.missed)} more came with it, to be refused, and not again"
+        return _Weighed(patience_s=policy.give_up_s, reasons=(*reasons, missed), missing=True)
     if not hint and evidence.one_each:
         hint = "the sender opens an association for each image"
     if hint:

@@ -199,9 +199,22 @@ class PressureChanged:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancesMissed:
+    """SOP Instances that came together with those of a Series, and were refused: it may lack them.
+
+    They are told of one by one, with the reason, by InstanceRefused.
+    """
+
+    at: float
+    series_uid: str
+    sop_instance_uids: tuple[str, ...]
+
+
 Keeping = (
     CommitmentRequested
     | CommitmentReported
+    | InstancesMissed
     | ProofAwaited
     | DeliveryConfirmed
     | CommitmentAsked

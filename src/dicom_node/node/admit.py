@@ -27,12 +27,14 @@ from dicom_node.dimse.status import (
     TEMPORARY_CONGESTION,
 )
 from dicom_node.domain import events as e
+from dicom_node.domain import keeping as k
 from dicom_node.domain import security as s
 from dicom_node.domain.errors import CatalogError, ConfigurationError
-from dicom_node.domain.records import Peer
+from dicom_node.domain.records import Instance, Peer
 from dicom_node.domain.text import printable
 from dicom_node.node.clock import Clock
 from dicom_node.node.journal import Journal
+from dicom_node.node.missed import Missed, Sender
 from dicom_node.node.quotas import Counted, Meter, quota_of
 from dicom_node.node.refusals import Repeats
 
@@ -97,8 +99,9 @@ class Doors:
         self._clock = clock
         self._wake = wake
         self._open: dict[int, _Open] = {}
-        self._untold: list[e.AssociationEnded] = []
+        self._untold: list[e.Event] = []
         self._lock = threading.Lock()
+        self._missed = Missed()
         self._repeats = Repeats(ONCE, STRANGERS, OF_ADDRESS)
         self._meters = {
             peer.name: Meter(quota, clock)
@@ -225,6 +228,11 @@ class Doors:
         """Whether its user identity was demanded, and right."""
         return self._open[number].is_identified
 
+    def _sender(self, number: int) -> Sender | None:
+        """Who opened it, while it is open."""
+        known = self._open.get(number)
+        return None if known is None else (known.request.calling_ae, known.request.address)
+
     def flight(self, number: int) -> Counted | None:
         """What counts its objects, if its peer has a quota."""
         return self._open[number].flight
@@ -238,20 +246,45 @@ class Doors:
         """Whether what comes on this association is stored."""
         return self._open[number].may_store
 
+    def stored(self, instance: Instance) -> None:
+        """It was kept."""
+        sender = self._sender(instance.association)
+        if sender is not None:
+            subject = instance.sop_class_uid, instance.series_uid
+            self._missed.stored(instance.association, sender, subject, instance.received_at)
+
+    def missed(self, event: e.InstanceRefused, sop_class: str) -> None:
+        """It was not, and something may lack it."""
+        sender = self._sender(event.association)
+        if sender is not None:
+            subject = sop_class, event.series_uid
+            uid = event.sop_instance_uid
+            self._missed.refused(event.association, sender, subject, uid, event.at)
+
+    def _lacks(self, association: int) -> list[e.Event]:
+        sender = self._sender(association)
+        if sender is None:
+            return []
+        return [
+            k.InstancesMissed(at=self._clock.now(), series_uid=uid, sop_instance_uids=uids)
+            for uid, uids in self._missed.ended(association, sender).items()
+        ]
+
     def ended(self, association: int, how: str) -> None:
         """The association is over; recorded if it stored anything, or was refused something."""
+        over = self._lacks(association)
         with self._lock:
             gone = self._open.pop(association, None)
         if gone is not None and gone.flight is not None:
             gone.flight.ended()  # whatever became of its receiver
-        if gone is None or not gone.recorded:
-            return
-        over = e.AssociationEnded(at=self._clock.now(), number=association, how=how)
+        if gone is not None and gone.recorded:
+            over.append(e.AssociationEnded(at=self._clock.now(), number=association, how=how))
         try:
-            self._journal.commit(over)
+            if over:
+                self._journal.commit(*over)
         except CatalogError:
             with self._lock:
-                self._untold.append(over)
+                self._untold += over
             self._wake()
             raise
 

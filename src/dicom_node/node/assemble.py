@@ -150,6 +150,7 @@ class Assembler:
             source_count=series.source_count,
             source=series.source,
             released=series.released,
+            missed=self.journal.catalog.views.missed(series.series_uid),
         )
 
     def _routed(

@@ -195,6 +195,7 @@ class StorageReceiver:
             return self.refuse(request, status, _NOT_RECORDED)
         except SpoolError as error:
             return self.refuse(request, for_disk(error), str(error))
+        self._doors.stored(instance)
         if outcome == "conflict":
             return StoreAnswer(
                 status=DUPLICATE,
@@ -282,6 +283,8 @@ class StorageReceiver:
             reason=reason,
         )
         self._record_refusal(event)
+        if status != NOT_AUTHORISED:  # of who may not store nothing is missed
+            self._doors.missed(event, request.sop_class_uid)
         return StoreAnswer(status=status, comment=reason, recorded=True)
 
     def _record_refusal(self, event: e.InstanceRefused) -> None:

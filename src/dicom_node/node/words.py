@@ -146,6 +146,10 @@ def _of_reception(event: e.Event, names: Names, outcome: str) -> str:  # noqa: P
                 f"instance {event.sop_instance_uid}{others} from {event.calling_ae} "
                 f"{'were' if others else 'was'} refused with 0x{event.status:04X}: {event.reason}"
             )
+        case k.InstancesMissed():
+            count = len(event.sop_instance_uids)
+            were = "instance was" if count == 1 else "instances were"
+            return f"{count} {were} refused that came with series {event.series_uid}"
         case e.RequestRefused():
             return (
                 f"{event.request} from {event.calling_ae} at {event.address} was refused with "
@@ -322,7 +326,7 @@ def is_well(event: e.Event) -> bool:
         case (
             e.AssociationRejected() | e.AssociationBroken() | e.InstanceRefused()
             | e.RequestRefused() | e.SeriesHeld() | e.StepCanceled() | e.StepFailed()
-            | k.ResultLost() | k.PeerUnreachable() | s.HandshakeFailed()
+            | k.InstancesMissed() | k.ResultLost() | k.PeerUnreachable() | s.HandshakeFailed()
             | s.CertificateRefused() | s.CertificateExpiring()
         ):  # fmt: skip
             return False

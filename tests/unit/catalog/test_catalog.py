@@ -444,6 +444,7 @@ def test_an_older_catalog_learns_what_leads_to_its_series(tmp_path):
         old.execute(f"ALTER TABLE conflict DROP COLUMN {name}")
     old.execute("DROP TABLE identifier")
     old.execute("DROP TABLE unreachable")
+    old.execute("DROP TABLE missed")
     old.execute("PRAGMA user_version = 4")
     old.commit()
     old.close()

@@ -107,6 +107,7 @@ HOLE = "1 plane is missing after position 30.0 mm"
             1030,
             SeriesState.COMPLETE,
         ),
+        ("a part was refused", replace(RELEASED, missed=3), 1610, SeriesState.INCOMPLETE),
         ("a hole", replace(RELEASED, hole=HOLE), 1610, SeriesState.INCOMPLETE),
         (
             "a hole, whatever the header counts",
