@@ -152,7 +152,9 @@ class Complete(Section):
     )
     quiet_s: Seconds = Field(default=20.0, description="Wait where the end is not that clear.")
     give_up_s: Seconds = Field(
-        default=600.0, description="Wait where a plane is missing, or a part was refused. Then the Series is INCOMPLETE."
+        default=600.0,
+        description="Wait where a plane is missing, or a part was refused. Then the Series is "
+        "INCOMPLETE.",
     )
 
     ask_source: bool = Field(
