@@ -11,7 +11,9 @@ from dicom_node.catalog.views import Rows
 from dicom_node.domain import events as e
 
 AT_ONCE = 1000
-"""Events that are looked at together: a millisecond, for which a commit may have to wait."""
+"""Events that are looked at together: ten milliseconds, for which a commit may have to wait."""
+
+_SOME = 20  # instances, that stand for the whole Series
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,15 @@ class Party:
     number: int
     calling_ae: str
     address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Of a Series something came on an association. at: when the first of it did."""
+
+    series_uid: str
+    at: float
+    party: Party
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,28 +107,27 @@ class Trail:
         )
         return [codec.from_json(row["kind"], row["body"]) for row in rows]
 
-    def arrivals(self, after: int, until: int) -> list[tuple[str, float, float]]:
-        """The Series of which instances arrived: UID, when the first of these did, and the last."""
+    def arrivals(self, after: int, until: int) -> list[Arrival]:
+        """What arrived, by Series and association; not what was kept apart."""
         rows = self._rows(
-            "SELECT series, min(at) AS first_at, max(at) AS last_at FROM event "
-            "WHERE number > ? AND number <= ? AND kind = 'InstanceArrived' "
-            "GROUP BY series ORDER BY min(number)",
+            "SELECT series AS series_uid, at, number, calling_ae, address FROM "
+            "(SELECT series, json_extract(body, '$.instance.association') AS association, "
+            "min(at) AS at, min(number) AS first FROM event "
+            "WHERE number > ? AND number <= ? AND kind = 'InstanceArrived' GROUP BY 1, 2) AS came "
+            "CROSS JOIN contribution ON series_uid = series "
+            "AND contribution.association = came.association "
+            "CROSS JOIN association ON number = came.association ORDER BY first",
             after,
             until,
         )
-        return [(row["series"], row["first_at"], row["last_at"]) for row in rows]
-
-    def bringing(self, series_uid: str, first_at: float, last_at: float) -> list[Party]:
-        """The associations that brought something of a Series and were open in that time."""
-        rows = self._rows(
-            "SELECT number, calling_ae, address FROM contribution JOIN association "
-            "ON number = association WHERE series_uid = ? AND opened_at <= ? "
-            "AND coalesce(ended_at, 1e300) >= ? ORDER BY number",
-            series_uid,
-            last_at,
-            first_at,
-        )
-        return [Party(**dict(row)) for row in rows]
+        return [
+            Arrival(
+                series_uid=row["series_uid"],
+                at=row["at"],
+                party=Party(**{name: row[name] for name in ("number", "calling_ae", "address")}),
+            )
+            for row in rows
+        ]
 
     def party(self, association: int) -> Party | None:
         """Who called on an association that stored something, or was refused something."""
@@ -134,32 +144,48 @@ class Trail:
         )
         return [row["number"] for row in rows]
 
-    def brought(self, association: int) -> list[Brought]:
-        """What an association brought, Series by Series."""
-        found = []
-        for row in self._rows(
-            "SELECT series_uid, instances FROM contribution WHERE association = ? ORDER BY 1",
-            association,
-        ):
-            uid, fresh = row["series_uid"], self._classes(row["series_uid"], association)
-            again = row["instances"] - sum(fresh.values())
-            of_all = self._classes(uid, None)
-            repeated = {max(of_all, key=lambda c: of_all[c]): again} if again > 0 and of_all else {}
-            found.append(Brought(series_uid=uid, fresh=fresh, repeated=repeated))
-        return found
-
-    def _classes(self, series_uid: str, association: int | None) -> dict[str, int]:
+    def brought(self, association: int, series_uid: str | None = None) -> list[Brought]:
+        """What an association brought, Series by Series; or of one of them."""
         rows = self._rows(
-            "SELECT sop_class_uid AS uid, count(*) AS n FROM instance WHERE series_uid = ?1 "
-            "AND association = coalesce(?2, association) GROUP BY 1",
+            "SELECT series_uid, instances FROM contribution WHERE association = ?1 "
+            "AND series_uid = coalesce(?2, series_uid) ORDER BY 1",
+            association,
+            series_uid,
+        )
+        return [self._brought(row["series_uid"], association, row["instances"]) for row in rows]
+
+    def _brought(self, series_uid: str, association: int, instances: int) -> Brought:
+        """Of what was here before only the number is known: it is told as what the Series is of."""
+        fresh = self._counted(
+            "SELECT sop_class_uid AS uid, count(*) AS n FROM instance "
+            "WHERE series_uid = ? AND association = ? GROUP BY 1",
             series_uid,
             association,
         )
-        return {row["uid"]: row["n"] for row in rows}
+        again = instances - sum(fresh.values())
+        some = (
+            {}
+            if again <= 0
+            else self._counted(  # a look at all of them each time is the square
+                "SELECT uid, count(*) AS n FROM (SELECT sop_class_uid AS uid FROM instance "
+                "WHERE series_uid = ? LIMIT ?) GROUP BY 1",
+                series_uid,
+                _SOME,
+            )
+        )
+        repeated = {max(some, key=lambda uid: some[uid]): again} if some else {}
+        return Brought(series_uid=series_uid, fresh=fresh, repeated=repeated)
 
     def classes(self, series_uid: str) -> dict[str, int]:
         """SOP Class UID -> how many instances of a Series are known."""
-        return self._classes(series_uid, None)
+        return self._counted(
+            "SELECT sop_class_uid AS uid, count(*) AS n FROM instance WHERE series_uid = ? "
+            "GROUP BY 1",
+            series_uid,
+        )
+
+    def _counted(self, sql: str, *values: object) -> dict[str, int]:
+        return {row["uid"]: row["n"] for row in self._rows(sql, *values)}
 
     def subject(self, series_uid: str) -> Subject | None:
         """Whose a Series is."""

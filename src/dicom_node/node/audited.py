@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from dicom_node.audit import codes, message
 from dicom_node.audit.message import Message, Outcome, Participant, Transfer
-from dicom_node.catalog.trail import Party, Trail
+from dicom_node.catalog.trail import Party, Subject, Trail
 from dicom_node.dimse.status import NOT_AUTHORISED
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
@@ -120,18 +120,22 @@ class Teller:
     def _beginnings(
         self, after: int, until: int, under_way: set[tuple[int, str]]
     ) -> Iterator[Message]:
-        for series_uid, first_at, last_at in self._trail.arrivals(after, until):
-            for party in self._trail.bringing(series_uid, first_at, last_at):
-                what = self._transfer(series_uid, self._trail.classes(series_uid))
-                if (party.number, what.study_uid) in under_way:
-                    continue
-                under_way.add((party.number, what.study_uid))
-                yield message.begin_transferring(
-                    at=first_at,
-                    source=_of_caller(party.calling_ae, party.address),
-                    destination=self._node,
-                    what=what,
-                )
+        for one in self._trail.arrivals(after, until):
+            subject = self._trail.subject(one.series_uid)
+            known = (one.party.number, subject.study_uid if subject is not None else "")
+            if known in under_way:
+                continue
+            under_way.add(known)
+            classes: Counter[str] = Counter()
+            for some in self._trail.brought(one.party.number, one.series_uid):
+                classes.update(some.fresh)
+                classes.update(some.repeated)
+            yield message.begin_transferring(
+                at=one.at,
+                source=_of_caller(one.party.calling_ae, one.party.address),
+                destination=self._node,
+                what=_transfer(subject, classes),
+            )
 
     def _of(self, event: e.Event) -> Iterable[Message]:  # noqa: PLR0911  # a table
         match event:
@@ -284,16 +288,20 @@ class Teller:
 
     def _transfer(self, series_uid: str, classes: Mapping[str, int]) -> Transfer:
         """Instances of the study that a Series is of."""
-        subject = self._trail.subject(series_uid)
-        if subject is None:
-            return Transfer(study_uid="", classes=classes)
-        return Transfer(
-            study_uid=subject.study_uid,
-            patient_id=subject.patient_id,
-            patient_name=subject.patient_name,
-            accession_number=subject.accession_number,
-            classes=classes,
-        )
+        return _transfer(self._trail.subject(series_uid), classes)
+
+
+def _transfer(subject: Subject | None, classes: Mapping[str, int]) -> Transfer:
+    """Instances of a study that may not be known."""
+    if subject is None:
+        return Transfer(study_uid="", classes=classes)
+    return Transfer(
+        study_uid=subject.study_uid,
+        patient_id=subject.patient_id,
+        patient_name=subject.patient_name,
+        accession_number=subject.accession_number,
+        classes=classes,
+    )
 
 
 def _often(what: str, times: int) -> str:

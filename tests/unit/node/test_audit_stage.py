@@ -250,6 +250,36 @@ def test_what_was_here_before_was_read_and_not_created(site):
     assert found == [("C", {CT: 1}), ("R", {CT: 2})]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_an_association_for_each_image_costs_the_last_no_more_than_the_first(site, again):
+    """Counted in steps of SQLite's machine."""
+
+    def sent(numbers: range) -> int:
+        for number in numbers:
+            site.opened(number)
+            site.arrived("1.1" if again else f"1.1.{number}", number)
+            site.ended(number)
+        taken: list[int] = []
+        site.catalog._db.set_progress_handler(lambda: taken.append(1), 10)
+        for _ in range(3):
+            site.run()
+        site.catalog._db.set_progress_handler(None, 0)
+        return len(taken)
+
+    def here(numbers: range) -> None:
+        for number in numbers:
+            site.arrived("1.1" if number == 1000 else f"1.9.{number}", 1000)
+        site.run()
+
+    here(range(1000, 1000 + 50 * again))
+    first = sent(range(1, 301))
+    here(range(1050, 1050 + 600 * again))
+    then = sent(range(301, 601))
+
+    assert then < 1.2 * first
+    assert sum("Transferred" in m.event for m in site.told()) == 600
+
+
 def test_what_was_under_way_when_the_node_died_is_told_at_its_start(site):
     site.opened(1)
     site.arrived("1.1")
