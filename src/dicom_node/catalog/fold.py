@@ -122,18 +122,19 @@ def _instance_arrived(db: sqlite3.Connection, event: e.InstanceArrived, number: 
         ),
     ).rowcount  # fmt: skip
     if not added:
-        return _known_already(db, i)
+        return _known_already(db, i, number)
     _contribute(db, i.series_uid, i.association)
     _count(db, event)
     return NEW
 
 
-def _known_already(db: sqlite3.Connection, i: Instance) -> str:
+def _known_already(db: sqlite3.Connection, i: Instance, number: int) -> str:
     known = db.execute(
         "SELECT sha256, series_uid, path FROM instance WHERE sop_instance_uid = ?",
         (i.sop_instance_uid,),
     ).fetchone()
     if known["sha256"] != i.sha256:
+        _apart(db, i, number)
         return _kept_apart(db, i, known["series_uid"])
     _contribute(db, known["series_uid"], i.association)
     return REPEATED if known["path"] else PURGED
@@ -213,6 +214,16 @@ def _kept_apart(db: sqlite3.Connection, i: Instance, series_uid: str) -> str:
         "UPDATE series SET conflicts = conflicts + ? WHERE series_uid = ?", (added, series_uid)
     )
     return CONFLICT if known is None or known["path"] else PURGED
+
+
+def _apart(db: sqlite3.Connection, i: Instance, number: int) -> None:
+    """Who sent it: the same again, and by another, too."""
+    patient_id, _ = _numbers(i)
+    db.execute(
+        "INSERT INTO apart VALUES (?, ?, ?, ?, 1, ?) "
+        "ON CONFLICT DO UPDATE SET instances = instances + 1",
+        (i.association, i.study_uid, patient_id, i.sop_class_uid, number),
+    )
 
 
 def _contribute(db: sqlite3.Connection, series_uid: str, association: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -51,6 +52,17 @@ class Brought:
     series_uid: str
     fresh: dict[str, int]
     repeated: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """What an association brought of a study and was kept apart: other bytes under a known UID.
+
+    subject: as the objects themselves say. classes: SOP Class UID -> how many.
+    """
+
+    subject: Subject
+    classes: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +166,23 @@ class Trail:
         )
         return [self._brought(row["series_uid"], association, row["instances"]) for row in rows]
 
+    def apart(self, association: int) -> list[Apart]:
+        """What an association brought that was kept apart, by study and patient."""
+        rows = self._rows(
+            "SELECT study_uid, patient_id, sop_class_uid, instances, "
+            "json_extract(body, '$.instance.attributes.PatientName') AS patient_name, "
+            "json_extract(body, '$.instance.attributes.AccessionNumber') AS accession_number "
+            "FROM apart JOIN event ON number = event WHERE association = ? ORDER BY event",
+            association,
+        )
+        found: dict[tuple[str, str], Apart] = {}
+        for row in rows:
+            one = found.setdefault(
+                (row["study_uid"], row["patient_id"]), Apart(subject=_subject(row), classes={})
+            )
+            one.classes[row["sop_class_uid"]] = row["instances"]
+        return list(found.values())
+
     def _brought(self, series_uid: str, association: int, instances: int) -> Brought:
         """Of what was here before only the number is known: it is told as what the Series is of."""
         fresh = self._counted(
@@ -196,10 +225,7 @@ class Trail:
             "AS patient_name FROM series WHERE series_uid = ?",
             series_uid,
         )
-        if not rows:
-            return None
-        name = rows[0]["patient_name"]
-        return Subject(**{**dict(rows[0]), "patient_name": name if isinstance(name, str) else ""})
+        return _subject(rows[0]) if rows else None
 
     def sent(self, delivery_id: int) -> Sent | None:
         """What a delivery is about. series_uid: of the sources."""
@@ -209,3 +235,10 @@ class Trail:
             delivery_id,
         )
         return Sent(**dict(rows[0])) if rows else None
+
+
+def _subject(row: sqlite3.Row) -> Subject:
+    """What is no text in an odd header is told as nothing."""
+    names = ("study_uid", "patient_id", "patient_name", "accession_number")
+    said = {name: row[name] for name in names}
+    return Subject(**{name: text if isinstance(text, str) else "" for name, text in said.items()})

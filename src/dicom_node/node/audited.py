@@ -15,7 +15,7 @@ from types import MappingProxyType
 from dicom_node.audit import codes, message
 from dicom_node.audit.message import Message, Outcome, Participant, Transfer
 from dicom_node.catalog.trail import Party, Subject, Trail
-from dicom_node.dimse.status import NOT_AUTHORISED
+from dicom_node.dimse.status import DUPLICATE_INSTANCE, NOT_AUTHORISED
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain import security as s
@@ -45,8 +45,9 @@ TOLD: Mapping[codes.Code, str] = MappingProxyType(
         "to be sent to a peer.",
         codes.INSTANCES_TRANSFERRED: "An association that brought instances has ended: one message "
         'a study, with counts; action "C" for what was new, "R" for what the node had. An attempt '
-        "to send a result has ended, whichever way. Instances of a known study were refused. A "
-        "person sent files (`send`).",
+        "to send a result has ended, whichever way. Instances of a known study were refused, or "
+        "kept apart, for their UIDs are here with other content (outcome 4). A person sent files "
+        "(`send`).",
         codes.INSTANCES_ACCESSED: 'Objects of a Series were removed (action "D").',
         codes.EXPORT: "A person had instances written into a folder (`get`).",
         codes.QUERY: "A peer is asked how many instances it has, or which; a person asks one "
@@ -65,6 +66,11 @@ _DELIVERED = {
     DeliveryState.PARKED: Outcome.SERIOUS,
     DeliveryState.DEAD: Outcome.SERIOUS,
 }
+
+_APART = (
+    f"answered with status {DUPLICATE_INSTANCE:04X}, and kept apart: these SOP Instance UIDs are "
+    "here with other content"
+)
 
 Begun = frozenset[tuple[int, str]]
 """Of which studies an association is known to have begun to send: its number, the Study UID."""
@@ -169,7 +175,8 @@ class Teller:
         yield message.application_activity(at=event.at, node=self._node, started=True)
 
     def _ended(self, number: int, at: float) -> Iterator[Message]:
-        """One message a study for what is new here, and one for what was here before."""
+        """One message a study for what is new here, for what was here, and for what was kept
+        apart."""
         party = self._trail.party(number)
         if party is None:
             return
@@ -184,6 +191,15 @@ class Teller:
         for told, action in ((fresh, "C"), (again, "R")):
             for some in told.values():
                 yield self._received(party, at, action, some)
+        for apart in self._trail.apart(number):
+            yield message.instances_transferred(
+                at=at,
+                source=_of_caller(party.calling_ae, party.address),
+                destination=self._node,
+                what=_transfer(apart.subject, apart.classes),
+                outcome=Outcome.MINOR,
+                why=_APART,
+            )
 
     def _received(
         self, party: Party, at: float, action: str, some: list[tuple[str, dict[str, int]]]

@@ -445,6 +445,7 @@ def test_an_older_catalog_learns_what_leads_to_its_series(tmp_path):
     old.execute("DROP TABLE identifier")
     old.execute("DROP TABLE unreachable")
     old.execute("DROP TABLE missed")
+    old.execute("DROP TABLE apart")
     old.execute("PRAGMA user_version = 4")
     old.commit()
     old.close()

@@ -280,6 +280,29 @@ def test_an_association_for_each_image_costs_the_last_no_more_than_the_first(sit
     assert sum("Transferred" in m.event for m in site.told()) == 600
 
 
+def test_what_was_kept_apart_is_told_of_whoever_sent_it(site):
+    """Whose data it is, they say themselves; it is told of each who sent them."""
+    site.opened(1)
+    site.arrived("1.1")
+    site.ended(1)
+    site.news()
+    for number, title in ((2, "CT2"), (3, "CT3")):
+        site.opened(number, title)
+        site.arrived("1.1", number, series="1.8", study="1.7", sha="other")
+        site.arrived("1.1", number, sha="third")
+        site.arrived("1.1", number, sha="fourth", sop_class=MR)
+        site.ended(number)
+
+        stranger, own = site.news()
+
+        assert stranger.who == own.who == [title, "NODE"]
+        assert (stranger.event, stranger.outcome) == ("DICOM Instances Transferred", "4")
+        assert (stranger.study, stranger.patient, stranger.name) == ("1.7", "P1.7", "Muster^Anna")
+        assert (stranger.classes, own.classes) == ({CT: 1}, {CT: 1, MR: 1})
+        assert (own.study, own.patient, own.outcome) == ("1.4", "P1.4", "4")
+        assert stranger.why.startswith("answered with status 0111, and kept apart")
+
+
 def test_what_was_under_way_when_the_node_died_is_told_at_its_start(site):
     site.opened(1)
     site.arrived("1.1")
