@@ -247,12 +247,12 @@ def test_doctor_finds_what_others_may_read(tmp_path):
         + f'\ncertificate = "{CERTIFICATES / "node.pem"}"\nkey = "node.key"'
     )
 
-    file, key, _ = audit(config_of(tmp_path, text))
+    file, key = audit(config_of(tmp_path, text))
 
     assert file.state is State.WARNING
     assert "others may read" in file.text
     assert key.state is State.FAILED
-    assert "others may read the key" in key.text
+    assert f"others may read {tmp_path / 'node.key'}, a key (chmod 600)" in key.text
 
 
 def test_a_node_on_the_network_without_an_audit_trail_is_warned_of(tmp_path):

@@ -18,6 +18,7 @@ from time import monotonic
 
 from dicom_node.audit.xml import time_text
 from dicom_node.domain.errors import AuditError
+from dicom_node.domain.security import is_private
 
 PORT = 6514  # RFC 5425 §4.1
 _FACILITY = 10  # security and authorisation messages (PS3.15 §A.6)
@@ -102,6 +103,8 @@ def tls(endpoint: Endpoint) -> ssl.SSLContext:
         raise AuditError(f"{endpoint.ca} holds no certificates to trust: {error}") from error
     if endpoint.certificate is not None:
         try:
+            if endpoint.key is not None and not is_private(endpoint.key.stat().st_mode):
+                raise AuditError(f"others may read {endpoint.key}, a key (chmod 600)")
             context.load_cert_chain(endpoint.certificate, endpoint.key)
         except (OSError, ValueError) as error:
             raise AuditError(

@@ -10,6 +10,7 @@ from dicom_node.audit.syslog import Collector, Endpoint
 from dicom_node.cli.examine import Finding, doubtful, failed, well
 from dicom_node.config.load import Config
 from dicom_node.domain.errors import AuditError
+from dicom_node.domain.security import is_private
 from dicom_node.node.auditing import endpoint_of
 
 _CONNECT_S = 3.0
@@ -21,8 +22,6 @@ def audit(config: Config) -> Iterator[Finding]:
         yield _file(config.audit.file)
     endpoint = endpoint_of(config)
     if endpoint is not None:
-        if endpoint.key is not None:
-            yield from _key(endpoint.key)
         yield _collector(endpoint)
 
 
@@ -31,20 +30,12 @@ def _file(path: Path) -> Finding:
     if there == path:
         if not path.is_file() or not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             return failed("audit", f"{path} cannot be written", "change its owner, or audit.file")
-        if path.stat().st_mode & 0o077:
+        if not is_private(path.stat().st_mode):
             return doubtful("audit", f"others may read {path}, which names patients", "chmod 600")
         return well("audit", f"{path} is written")
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
         return failed("audit", f"{path} cannot be made in {there}", "change audit.file")
     return well("audit", f"{path} will be made")
-
-
-def _key(path: Path) -> Iterator[Finding]:
-    try:
-        if path.stat().st_mode & 0o077:
-            yield failed("audit", f"others may read the key {path}", "chmod 600")
-    except OSError:
-        return  # the collector is not reached without it, and that is told
 
 
 def _collector(endpoint: Endpoint) -> Finding:

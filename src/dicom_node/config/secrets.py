@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from dicom_node.domain.errors import ConfigurationError
+from dicom_node.domain.security import is_private
 
 ENVIRONMENT = "env:"
 FILE = "file:"
@@ -36,7 +37,7 @@ def reveal(reference: str) -> str:
         return value
     path = Path(reference.removeprefix(FILE))
     try:
-        if path.stat().st_mode & 0o077:
+        if not is_private(path.stat().st_mode):
             raise ConfigurationError(
                 ["others may read it: make it readable by its owner only (chmod 600)"], reference
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from dicom_node.decide.admission import is_named, is_pinned
 from dicom_node.domain.errors import ConfigurationError, PeerError
 from dicom_node.domain.records import Peer
-from dicom_node.domain.security import Certificate, TlsFiles
+from dicom_node.domain.security import Certificate, TlsFiles, is_private
 
 PROFILE = "BCP 195 RFC 8996, 9325 TLS (B.12)"
 VERSIONS = "TLS 1.2 and 1.3, AEAD cipher suites"
@@ -125,7 +125,7 @@ def _show(context: ssl.SSLContext, files: TlsFiles) -> None:
     _require(files.certificate, "tls.certificate", b"-----BEGIN CERTIFICATE-----")
     _require(files.key, "tls.key", b"PRIVATE KEY-----")
     try:
-        if Path(files.key).stat().st_mode & 0o077:
+        if not is_private(Path(files.key).stat().st_mode):
             raise _refused("tls.key", files.key, "others may read it (chmod 600)")
         context.load_cert_chain(files.certificate, files.key, password=_nobody_is_asked)
     except ssl.SSLError as error:

@@ -45,6 +45,11 @@ class TlsFiles:
     require_client: bool = True
 
 
+def is_private(mode: int) -> bool:
+    """Whether a file of that mode (POSIX st_mode) is for its owner alone, as a key must be."""
+    return not mode & 0o077
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeFailed:
     """A connection to the TLS port came to no TLS. times: since this was last recorded of it."""

@@ -6,6 +6,8 @@ import contextlib
 import socket
 import ssl
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,13 +19,11 @@ ORIGIN = Origin(host="node.test", process=7, version="1.2")
 CA = CERTIFICATES / "ca.pem"
 
 
-def endpoint(port: int, *, host: str = "127.0.0.1", ca: str = "ca", client: str = "") -> Endpoint:
+def endpoint(port: int, *, host: str = "127.0.0.1", ca: str = "ca") -> Endpoint:
     return Endpoint(
         host=host,
         port=port,
         ca=CERTIFICATES / f"{ca}.pem",
-        certificate=CERTIFICATES / f"{client}.pem" if client else None,
-        key=CERTIFICATES / f"{client}.key" if client else None,
     )
 
 
@@ -105,9 +105,14 @@ def test_tls_is_of_today():
         assert "GCM" in collector._socket.cipher()[0] or "POLY" in collector._socket.cipher()[0]
 
 
-def test_a_collector_that_wants_a_certificate_gets_it():
+def known_by(folder: Path, to: Endpoint) -> Endpoint:
+    """With a certificate of our own."""
+    return replace(to, certificate=folder / "mr.pem", key=folder / "mr.key")
+
+
+def test_a_collector_that_wants_a_certificate_gets_it(certificates: Path):
     with SyslogCollector(client_ca=True) as there:
-        with connected(endpoint(there.port, client="mr")) as collector:
+        with connected(known_by(certificates, endpoint(there.port))) as collector:
             collector.send(frame(b"hello"))
             assert collector.goodbye(5.0)
         assert there.messages == [b"hello"]
@@ -116,6 +121,15 @@ def test_a_collector_that_wants_a_certificate_gets_it():
                 collector.send(frame(b"from a stranger"))
             until(collector.is_gone)
         assert there.messages == [b"hello"]
+
+
+def test_a_key_that_others_may_read_is_refused(certificates: Path):
+    (certificates / "mr.key").chmod(0o640)
+    with SyslogCollector(client_ca=True) as there:
+        to = known_by(certificates, endpoint(there.port))
+        with connected(to) as collector, pytest.raises(AuditError, match=r"read .*mr.key, a key"):
+            collector.connect()
+        assert there.connections == 0
 
 
 @pytest.mark.parametrize(
@@ -136,6 +150,7 @@ def test_somebody_else_gets_nothing(certificate: str, ca: str, host: str, why: s
 
 def test_files_that_are_no_certificates_are_named(tmp_path):
     (tmp_path / "no.pem").write_text("no")
+    (tmp_path / "no.pem").chmod(0o600)
     for to, named in (
         (Endpoint(host="h", ca=tmp_path / "none.pem"), "none.pem holds no certificates"),
         (Endpoint(host="h", ca=tmp_path / "no.pem"), "no.pem holds no certificates"),
