@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.audit.xml import LATEST
 from dicom_node.domain.errors import AuditError
 
 _MAX = 1000  # messages; the node takes them within seconds, or is not there
@@ -57,10 +58,10 @@ def _read(path: Path) -> Posted | None:
             raise ValueError
         body = json.loads(path.read_text("utf-8"))
         at, well, xml = float(body["at"]), bool(body["well"]), str(body["xml"])
-        if "\n" in xml:
+        if "\n" in xml or not 0 <= at <= LATEST:
             raise ValueError
         return Posted(at=at, well=well, xml=xml, path=path)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         path.unlink(missing_ok=True)
         return None
 

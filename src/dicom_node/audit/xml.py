@@ -16,11 +16,17 @@ from dicom_node.audit import codes as c
 from dicom_node.audit.message import Concerned, Message, Participant
 from dicom_node.domain.text import printable
 
+LATEST = 253_402_300_799.0
+"""UTC seconds, the last of the year 9999: a later time has no text."""
+
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def time_text(at: float) -> str:
-    """xsd:dateTime in UTC, to the millisecond; it is also a TIMESTAMP of RFC 5424."""
+    """xsd:dateTime in UTC, to the millisecond; it is also a TIMESTAMP of RFC 5424.
+
+    at: from 0 to LATEST.
+    """
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -540,6 +540,26 @@ def test_what_commands_post_is_told_once(site):
     assert parsed(site.lines()[-1]).time == "1970-01-01T00:00:07.000Z"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(f'{{"at": {at}, "well": true, "xml": "<a/>"}}' for at in ("Infinity", "NaN", "1e300")),
+        *(f'{{"at": {at}, "well": true, "xml": "<a/>"}}' for at in ("-1", "9" * 400)),
+        "[" * 200_000,
+        "[1]",
+    ],
+    ids=lambda body: body[:20],
+)
+def test_what_is_posted_and_is_no_message_goes_and_the_trail_goes_on(site, body):
+    box = site.folder / "audit" / "box"
+    box.mkdir()
+    (box / "odd.message").write_text(body)
+    site.recorder.tell(an_alert("told"))
+
+    assert [m.words for m in site.news()] == ["told"]
+    assert list(box.iterdir()) == []
+
+
 def test_many_events_are_told_at_one_time_and_the_stage_comes_again_for_more(site, monkeypatch):
     monkeypatch.setattr("dicom_node.catalog.trail.AT_ONCE", 4)
     monkeypatch.setattr("dicom_node.node.audit.AT_ONCE", 4)
