@@ -16,7 +16,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from collector.server import CERTIFICATES, SyslogCollector, parsed
-from dicom_node.audit.spool import AuditSpool, Seen, backlog
+from dicom_node.audit.segment import Seen
+from dicom_node.audit.spool import AuditSpool, backlog
 from dicom_node.audit.syslog import Origin, line
 from dicom_node.catalog import Catalog
 from dicom_node.cli.examine import State

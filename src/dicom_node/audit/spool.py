@@ -12,48 +12,40 @@ import contextlib
 import json
 import os
 import threading
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
+from dicom_node.audit.segment import (
+    MARK_BYTES,
+    NOTHING,
+    Seen,
+    mark_of,
+    messages_in,
+    name_of,
+    seeming,
+    segments,
+    whole_of,
+)
 from dicom_node.domain.errors import AuditError
 
 SEGMENT_BYTES = 256 * 1024
-_SUFFIX, _CURSOR = ".audit", ".cursor"
-
-
-class Seen(NamedTuple):
-    """The last event that is told: its number, and its time, which tells one catalog from
-    another."""
-
-    number: int
-    at: float
+_CURSOR, _DAMAGED = ".cursor", ".damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
     """How far somebody got. next: number of the message that is next.
 
-    lost: messages that went before he got them, for want of room; lost_at: when the last of them.
-    untold: those of them that no message has told of yet.
+    lost: messages that went before he got them, for want of room or by damage; lost_at: when the
+    last of them. untold: those of them that no message has told of yet.
     """
 
     next: int = 1
     lost: int = 0
     lost_at: float = 0.0
     untold: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Whole:
-    """What is sound in a segment: so many bytes, so many messages, the last mark."""
-
-    size: int
-    messages: int
-    seen: Seen | None
 
 
 class AuditSpool:
@@ -78,9 +70,10 @@ class AuditSpool:
         self.next_number = 1
         with _telling("opened"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._resume()
+            damaged = self._resume()
             first = self._firsts()[0] if self._firsts() else 1
             self._cursors = {name: self._read_cursor(name, first) for name in readers}
+            self._put_aside(damaged)
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -107,7 +100,7 @@ class AuditSpool:
             if self._file < 0 or self._size >= self._segment_bytes:
                 self._begin_segment()
             lines = b"".join(b"+" + message + b"\n" for message in messages)
-            self._write(lines + _mark(seen, lines))
+            self._write(lines + mark_of(seen, lines))
             self.next_number += len(messages)
             self.seen = seen
             with contextlib.suppress(OSError):  # it is written: room is made the next time
@@ -120,7 +113,7 @@ class AuditSpool:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(part, flags, 0o600)
         try:
-            mark = b"" if self.seen is None else _mark(self.seen, b"")
+            mark = mark_of(self.seen or NOTHING, b"")
             _put(descriptor, mark)
             part.replace(path)
             sync_folder(self._folder)
@@ -156,32 +149,55 @@ class AuditSpool:
         """First it is known, then it is done."""
         for name, cursor in self._cursors.items():
             if cursor.next < number:
-                gone = number - cursor.next
-                self._set(
-                    name,
-                    Cursor(
-                        next=number,
-                        lost=cursor.lost + gone,
-                        lost_at=self.seen.at if self.seen is not None else 0.0,
-                        untold=cursor.untold + gone,
-                    ),
-                )
+                at = self.seen.at if self.seen is not None else 0.0
+                self._lost(name, replace(cursor, next=number), number - cursor.next, at)
 
-    def _resume(self) -> None:
-        """Go on behind the last sound mark; what stands behind it was never written."""
+    def _lost(self, name: str, cursor: Cursor, gone: int, at: float) -> None:
+        lost, untold = cursor.lost + gone, cursor.untold + gone
+        self._set(name, replace(cursor, lost=lost, lost_at=at, untold=untold))
+
+    def _resume(self) -> list[int]:
+        """Go on behind the last sound mark; what stands behind it was never written.
+
+        Returns the segments, newest first, of which not even the mark is sound that they began
+        with: the numbers go on behind what seem to be their messages, in a new one.
+        """
+        damaged = []
         for first in reversed(self._firsts()):
             path = self._path(first)
-            whole = _whole(path.read_bytes())
+            data = path.read_bytes()
+            whole = whole_of(data)
             if whole.seen is None:
-                path.unlink()  # it was just begun
+                if len(data) > MARK_BYTES:
+                    damaged.append(first)
+                    self.next_number = max(self.next_number, first + seeming(data))
+                else:
+                    path.unlink()  # it was just begun
                 continue
+            self.seen = whole.seen if whole.seen != NOTHING else None
+            if damaged:
+                break
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
             os.ftruncate(self._file, whole.size)
             os.fsync(self._file)
             self._size = whole.size
-            self.seen = whole.seen
             self.next_number = first + whole.messages
+            break
+        return damaged
+
+    def _put_aside(self, damaged: list[int]) -> None:
+        """First it is known, then it is done."""
+        if not damaged:
             return
+        first, at = damaged[-1], self._path(damaged[0]).stat().st_mtime
+        for name, cursor in self._cursors.items():
+            gone = self.next_number - max(cursor.next, first)
+            if gone > 0:
+                behind = self.next_number if cursor.next >= first else cursor.next
+                self._lost(name, replace(cursor, next=behind), gone, at)
+        for first in damaged:
+            self._path(first).rename(self._path(first).with_suffix(_DAMAGED))
+        sync_folder(self._folder)
 
     # --- reading
 
@@ -195,7 +211,7 @@ class AuditSpool:
             firsts = [first for first in self._firsts() if first < self.next_number]
             while firsts and number < self.next_number:
                 first = max((f for f in firsts if f <= number), default=firsts[0])
-                found = _messages(self._path(first).read_bytes(), first)
+                found = messages_in(self._path(first).read_bytes(), first)
                 taken = list(_fitting((m for m in found if m[0] >= number), limit_bytes))
                 if taken:
                     return taken
@@ -226,10 +242,10 @@ class AuditSpool:
     # --- files
 
     def _firsts(self) -> list[int]:
-        return _segments(self._folder)
+        return segments(self._folder)
 
     def _path(self, first: int) -> Path:
-        return self._folder / _name(first)
+        return self._folder / name_of(first)
 
     def _read_cursor(self, name: str, first: int) -> Cursor:
         """Who is new, or whose cursor cannot be read, gets all that is there."""
@@ -272,14 +288,14 @@ def backlog(folder: Path, reader: str) -> Backlog | None:
     """
     with _telling("read"):
         try:
-            firsts = _segments(folder)
+            firsts = segments(folder)
             if not firsts:
                 return None
-            last = _whole((folder / _name(firsts[-1])).read_bytes())
+            last = whole_of((folder / name_of(firsts[-1])).read_bytes())
             end = firsts[-1] + last.messages
             cursor = read_cursor(folder, reader) or Cursor(next=firsts[0])
             start = max((f for f in firsts if f <= cursor.next), default=firsts[0])
-            found = _messages((folder / _name(start)).read_bytes(), start)
+            found = messages_in((folder / name_of(start)).read_bytes(), start)
         except FileNotFoundError:
             return None  # it was removed meanwhile, or never there
     return Backlog(
@@ -303,58 +319,6 @@ def read_cursor(folder: Path, name: str) -> Cursor | None:
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-
-
-def _name(first: int) -> str:
-    return f"{first:016d}{_SUFFIX}"
-
-
-def _segments(folder: Path) -> list[int]:
-    """The numbers of their first messages, in order."""
-    found = (path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
-    return sorted(int(name) for name in found if name.isdecimal())
-
-
-def _mark(seen: Seen, lines: bytes) -> bytes:
-    text = f"{seen.number} {seen.at!r}"
-    return f"={text} {zlib.crc32(text.encode(), zlib.crc32(lines)):08x}\n".encode()
-
-
-def _batches(data: bytes) -> Iterator[tuple[list[bytes], Seen, int]]:
-    """The messages of each batch, its mark, and where it ends; up to what is not sound."""
-    start = at = 0
-    messages: list[bytes] = []
-    while (end := data.find(b"\n", at)) >= 0:
-        if data[at : at + 1] == b"+":
-            messages.append(data[at + 1 : end])
-        else:
-            seen = _seen(data[at:end], data[start:at])
-            if seen is None:
-                return
-            yield messages, seen, end + 1
-            messages, start = [], end + 1
-        at = end + 1
-
-
-def _seen(mark: bytes, lines: bytes) -> Seen | None:
-    """What a mark says, if it is one for these lines."""
-    try:
-        number, at, _ = mark.decode("ascii").removeprefix("=").split(" ")
-        seen = Seen(int(number), float(at))
-    except ValueError:
-        return None
-    return seen if _mark(seen, lines) == mark + b"\n" else None
-
-
-def _whole(data: bytes) -> _Whole:
-    whole = _Whole(size=0, messages=0, seen=None)
-    for messages, seen, end in _batches(data):
-        whole = _Whole(size=end, messages=whole.messages + len(messages), seen=seen)
-    return whole
-
-
-def _messages(data: bytes, first: int) -> Iterator[tuple[int, bytes]]:
-    return enumerate((m for messages, _, _ in _batches(data) for m in messages), first)
 
 
 def _fitting(found: Iterable[tuple[int, bytes]], limit_bytes: int) -> Iterator[tuple[int, bytes]]:

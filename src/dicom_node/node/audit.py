@@ -26,7 +26,8 @@ from dicom_node.audit.message import (
     application_activity,
     security_alert,
 )
-from dicom_node.audit.spool import AuditSpool, Cursor, Seen
+from dicom_node.audit.segment import Seen
+from dicom_node.audit.spool import AuditSpool, Cursor
 from dicom_node.audit.syslog import Collector, Origin, frame, line, pause_s
 from dicom_node.audit.xml import to_xml
 from dicom_node.catalog.trail import AT_ONCE, Trail
@@ -221,7 +222,7 @@ class Recorder:
         """That messages were lost is told; and how many in all, for this may be lost, too."""
         told = [
             f"{cursor.untold} audit messages were lost before they reached the {name}: the spool "
-            f"was full ({cursor.lost} in all)"
+            f"was full, or damaged ({cursor.lost} in all)"
             for name, cursor in cursors.items()
             if cursor.untold
         ]

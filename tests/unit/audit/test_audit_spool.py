@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.audit import spool as spool_module
-from dicom_node.audit.spool import AuditSpool, Seen, backlog
+from dicom_node.audit.segment import Seen
+from dicom_node.audit.spool import AuditSpool, backlog
 from dicom_node.domain.errors import AuditError
 
 MIB = 1024 * 1024
@@ -96,6 +97,46 @@ def test_a_byte_that_was_changed_makes_its_batch_unsound(tmp_path):
 
     assert again.seen == Seen(1, 1.0)
     assert everything(again) == [(1, b"sound")]
+    again.close()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_segment_whose_first_mark_is_damaged_is_put_aside_and_counts_as_lost(tmp_path, before):
+    """The numbers go on behind it: some of its messages may have been sent."""
+    spool = opened(tmp_path, readers=("file", "syslog"), segment=100)
+    if before:
+        spool.append([b"x" * 100], Seen(1, 1.0))
+    spool.append([b"a" * 30, b"b" * 30, b"c" * 30], Seen(2, 2.0))
+    spool.advance("file", before + 3)
+    spool.close()
+    file = max(tmp_path.glob("*.audit"))
+    spoilt = b"?" + file.read_bytes()[1:]
+    file.write_bytes(spoilt)
+
+    again = opened(tmp_path, readers=("file", "syslog"), segment=100)
+
+    assert again.seen == (Seen(1, 1.0) if before else None), "its events are told again"
+    assert again.next_number == before + 4
+    assert [(c.untold, c.lost) for c in map(again.cursor, ("file", "syslog"))] == [(1, 1), (3, 3)]
+    assert [one.read_bytes() for one in tmp_path.glob("*.damaged")] == [spoilt]
+    again.append([b"next"], Seen(3, 3.0))
+    assert everything(again) == [*[(1, b"x" * 100)] * before, (before + 4, b"next")]
+    again.close()
+    once_more = opened(tmp_path, readers=("file", "syslog"), segment=100)
+    assert (once_more.next_number, once_more.cursor("file").lost) == (before + 5, 1)
+    once_more.close()
+
+
+def test_a_segment_that_was_just_begun_goes_without_a_word(tmp_path):
+    spool = opened(tmp_path, segment=10)
+    spool.append([b"a"], Seen(1, 1.0))
+    spool.close()
+    (tmp_path / "0000000000000002.audit").write_bytes(b"=1 1.")
+
+    again = opened(tmp_path)
+
+    assert (again.seen, again.next_number, again.cursor("syslog").lost) == (Seen(1, 1.0), 2, 0)
+    assert list(tmp_path.glob("*.damaged")) == []
     again.close()
 
 
