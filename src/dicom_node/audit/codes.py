@@ -25,7 +25,8 @@ USER_AUTHENTICATION = Code("110114", "User Authentication")
 APPLICATION_START = Code("110120", "Application Start")
 APPLICATION_STOP = Code("110121", "Application Stop")
 LOGIN = Code("110122", "Login")
-NODE_AUTHENTICATION = Code("110126", "Node Authentication")  # these three: PS3.16 CID 403
+NODE_AUTHENTICATION = Code("110126", "Node Authentication")  # these four: PS3.16 CID 403
+SECURITY_CONFIGURATION = Code("110129", "Security Configuration")
 RESTRICTED_FUNCTION = Code("110132", "Use of Restricted Function")
 RECORDING_STOPPED = Code("110133", "Audit Recording Stopped")
 

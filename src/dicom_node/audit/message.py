@@ -220,7 +220,8 @@ def security_alert(
 ) -> Message:
     """Something that security is concerned with (PS3.15 §A.5.3.11).
 
-    outcome: MINOR or SERIOUS where the node is secure all the same, MAJOR where it may not be.
+    outcome: SUCCESS for what is as it should be, MINOR or SERIOUS where the node is secure all the
+    same, MAJOR where it may not be.
     by: who did it; the alert is about his machine, else about the node.
     """
     about = by or node

@@ -30,13 +30,14 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationOpened:
-    """A peer was admitted, and has begun to store."""
+    """A peer was admitted, and has begun to store. user: whom it proved to be, if it must."""
 
     at: float
     number: int
     calling_ae: str
     called_ae: str
     address: str
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ class _Open:
     may_store: bool
     idle_s: float | None
     flight: Counted | None = None
-    is_identified: bool = False
+    user: str = ""
     recorded: bool = False
 
 
@@ -143,7 +143,7 @@ class Doors:
                     may_store=self._may_store(peer),
                     idle_s=None if peer is None else peer.idle_s,
                     flight=self._flight(peer),
-                    is_identified=peer is not None and bool(peer.user),
+                    user="" if peer is None else peer.user,
                 )
                 return self._last
         reason = f"it has {most} associations already, as many as a peer may"
@@ -226,7 +226,7 @@ class Doors:
 
     def identifies(self, number: int) -> bool:
         """Whether its user identity was demanded, and right."""
-        return self._open[number].is_identified
+        return bool(self._open[number].user)
 
     def _sender(self, number: int) -> Sender | None:
         """Who opened it, while it is open."""
@@ -319,6 +319,7 @@ class Doors:
                 calling_ae=association.request.calling_ae,
                 called_ae=association.request.called_ae,
                 address=association.request.address,
+                user=association.user,
             ),
         )
 

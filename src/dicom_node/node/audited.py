@@ -34,6 +34,8 @@ AUDITED = (
     e.DeliveryEnded,
     k.SeriesPurged,
     s.HandshakeFailed,
+    s.CertificateLoaded,
+    s.CertificateRefused,
 )
 """What is told by itself; of InstanceArrived it is told that it began, and how it ended."""
 KINDS = frozenset(kind.__name__ for kind in AUDITED)
@@ -52,10 +54,11 @@ TOLD: Mapping[codes.Code, str] = MappingProxyType(
         codes.EXPORT: "A person had instances written into a folder (`get`).",
         codes.QUERY: "A peer is asked how many instances it has, or which; a person asks one "
         "(`find`, `move`, `get`), and stands there as requestor.",
-        codes.USER_AUTHENTICATION: "A peer did not prove to be the `user` that it must be.",
+        codes.USER_AUTHENTICATION: "A peer proved to be the `user` that it must be, and stored "
+        "something or was refused something; a peer did not prove it.",
         codes.SECURITY_ALERT: "An association was rejected; TLS did not come about; a "
-        "connection broke the protocol; a peer asked for what its `may` lacks; audit messages were "
-        "lost.",
+        "connection broke the protocol; a peer asked for what its `may` lacks; the node shows "
+        "another certificate, or refused changed files of TLS; audit messages were lost.",
     }
 )
 """Which messages there are, and when."""
@@ -147,16 +150,14 @@ class Teller:
         match event:
             case e.NodeStarted():
                 return self._started(event)
+            case e.AssociationOpened(user=str(user)) if user:
+                return (self._login(event, user),)
             case e.AssociationEnded():
                 return self._ended(event.number, event.at)
-            case e.AssociationRejected(user=str(user)):
-                return (self._no_login(event, user),)
-            case e.AssociationRejected():
-                return (self._alert(event, f"rejected: {event.reason}", event.times),)
-            case e.AssociationBroken():
-                return (self._alert(event, event.reason, event.times),)
-            case s.HandshakeFailed():
-                return (self._alert(event, f"no TLS: {event.reason}", event.times),)
+            case e.AssociationRejected() | e.AssociationBroken() | s.HandshakeFailed():
+                return (self._turned_away(event),)
+            case s.CertificateLoaded() | s.CertificateRefused():
+                return (self._reconfigured(event),)
             case e.RequestRefused():
                 return self._restricted(event) if event.status == NOT_AUTHORISED else ()
             case e.InstanceRefused():
@@ -267,6 +268,40 @@ class Teller:
             kind=codes.NODE_AUTHENTICATION,
             what=_often(what, times),
             by=_of_caller(title, event.address),
+        )
+
+    def _turned_away(
+        self, event: e.AssociationRejected | e.AssociationBroken | s.HandshakeFailed
+    ) -> Message:
+        match event:
+            case e.AssociationRejected(user=str(user)):
+                return self._no_login(event, user)
+            case e.AssociationRejected():
+                return self._alert(event, f"rejected: {event.reason}", event.times)
+            case s.HandshakeFailed():
+                return self._alert(event, f"no TLS: {event.reason}", event.times)
+        return self._alert(event, event.reason, event.times)
+
+    def _reconfigured(self, event: s.CertificateLoaded | s.CertificateRefused) -> Message:
+        if isinstance(event, s.CertificateRefused):
+            what, outcome = f"and are not used: {event.reason}", Outcome.MINOR
+        else:
+            what, outcome = f"the certificate is now sha256:{event.sha256}", Outcome.SUCCESS
+        return message.security_alert(
+            at=event.at,
+            node=self._node,
+            kind=codes.SECURITY_CONFIGURATION,
+            what=f"the files of TLS have changed, {what}",
+            outcome=outcome,
+        )
+
+    def _login(self, event: e.AssociationOpened, user: str) -> Message:
+        """Who proved to be the user that the peer must be."""
+        return message.user_authentication(
+            at=event.at,
+            user=replace(_of_caller(event.calling_ae, event.address), user_id=user),
+            node=self._node,
+            outcome=Outcome.SUCCESS,
         )
 
     def _no_login(self, event: e.AssociationRejected, user: str) -> Message:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from dicom_node.catalog import Catalog
@@ -18,6 +22,39 @@ from dicom_node.node.journal import Journal
 PEER = Peer(name="ct", ae_title="CT1", host="127.0.0.1", port=104, user="ct-one")
 
 
+@contextlib.contextmanager
+def doors_of(folder: Path) -> Iterator[tuple[Doors, Catalog]]:
+    catalog, bell = Catalog(folder / "catalog.db"), bells.Bell(folder)
+    yield (
+        Doors(
+            admission=Admission(
+                ae_title="NODE", peers=(PEER,), accept_unknown=False, min_free_bytes=0, quiet_s=1.0
+            ),
+            journal=Journal(catalog, bell),
+            clock=SystemClock(),
+            wake=lambda: None,
+        ),
+        catalog,
+    )
+    bell.close()
+    catalog.close()
+
+
+def a_request(identity: Identity | None) -> AssociationRequest:
+    return AssociationRequest(
+        calling_ae="CT1", called_ae="NODE", address="127.0.0.1", port=1, identity=identity
+    )
+
+
+def test_who_proved_to_be_the_user_stands_in_the_record_of_the_association(tmp_path):
+    with doors_of(tmp_path) as (doors, _):
+        number = doors.admit(a_request(Identity(kind=1, primary=b"ct-one")))
+
+        (opened,) = doors.opening(number)
+
+    assert opened.user == "ct-one"
+
+
 @pytest.mark.parametrize(
     ("identity", "user"),
     [
@@ -29,26 +66,12 @@ PEER = Peer(name="ct", ae_title="CT1", host="127.0.0.1", port=104, user="ct-one"
     ],
 )
 def test_the_name_is_told_and_the_secret_is_not(tmp_path, identity: Identity | None, user: str):
-    catalog, bell = Catalog(tmp_path / "catalog.db"), bells.Bell(tmp_path)
-    doors = Doors(
-        admission=Admission(
-            ae_title="NODE", peers=(PEER,), accept_unknown=False, min_free_bytes=0, quiet_s=1.0
-        ),
-        journal=Journal(catalog, bell),
-        clock=SystemClock(),
-        wake=lambda: None,
-    )
-    asked = AssociationRequest(
-        calling_ae="CT1", called_ae="NODE", address="127.0.0.1", port=1, identity=identity
-    )
+    with doors_of(tmp_path) as (doors, catalog):
+        assert doors.admit(a_request(identity)) == IDENTITY_REFUSED
 
-    assert doors.admit(asked) == IDENTITY_REFUSED
-
-    (rejected,) = (event for _, event in catalog.views.events_about("CT1"))
-    assert isinstance(rejected, e.AssociationRejected)
-    assert rejected.user == user
-    bell.close()
-    catalog.close()
+        (rejected,) = (event for _, event in catalog.views.events_about("CT1"))
+        assert isinstance(rejected, e.AssociationRejected)
+        assert rejected.user == user
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("catalog.db*"))
     assert b"guessed" not in kept
     assert b"Kerberos" not in kept

@@ -418,6 +418,34 @@ def test_who_is_not_the_user_that_he_must_be_failed_to_log_in(site):
     assert nameless.who == ["CT1", "NODE"]
 
 
+def test_who_is_the_user_that_he_must_be_logged_in(site):
+    opened = e.AssociationOpened(
+        at=5.0, number=1, calling_ae="CT1", called_ae="NODE", address="10.1.1.1", user="ct-one"
+    )
+    site.catalog.commit(opened, replace(opened, number=2, user=""))
+
+    (login,) = site.news()
+
+    assert (login.event, login.kind, login.outcome) == ("User Authentication", "Login", "0")
+    assert login.who == ["ct-one", "NODE"]
+
+
+def test_a_change_of_the_certificate_is_told_and_so_is_one_that_is_refused(site):
+    site.catalog.commit(
+        s.CertificateLoaded(at=5.0, sha256="ab12", expires_at=9.0),
+        s.CertificateRefused(at=6.0, reason="tls.key is k.pem: others may read it"),
+    )
+
+    loaded, refused = site.news()
+
+    assert loaded.event == refused.event == "Security Alert"
+    assert loaded.kind == refused.kind == "Security Configuration"
+    assert (loaded.outcome, refused.outcome) == ("0", "4")
+    assert loaded.who == refused.who == ["NODE"]
+    assert "sha256:ab12" in loaded.words
+    assert "others may read it" in refused.words
+
+
 def test_who_asks_for_what_he_may_not_is_an_alert_and_other_refusals_are_failed_transfers(site):
     site.opened(1)
     refused = e.InstanceRefused(
