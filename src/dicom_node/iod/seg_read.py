@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,23 +53,6 @@ def read_segmentation(source: Path | bytes, order: Sequence[str]) -> NDArray[np.
         here = labels[index[uid]]
         here[mask & (here < number)] = number
     return labels
-
-
-def is_own_result(attributes: Mapping[str, object], manufacturer: str = "dicom-node") -> bool:
-    """Whether a header says that this software made the object (see iod.seg).
-
-    A convenience for lists and displays: the catalog knows what was sent, and is asked first.
-    """
-    versions = attributes.get("SoftwareVersions", ())
-    values = versions if isinstance(versions, (tuple, list)) else (versions,)
-    return (
-        attributes.get("SOPClassUID") == SEGMENTATION_STORAGE
-        and str(attributes.get("SOPInstanceUID", "")).startswith("2.25.")
-        and (
-            attributes.get("Manufacturer") == manufacturer
-            or any(str(v).startswith("dicom-node ") for v in values)
-        )
-    )
 
 
 def _source_of(group: Dataset) -> str:

@@ -24,7 +24,7 @@ from dicom_node.iod.header import read_attributes
 from dicom_node.iod.identity import manner, result_uids
 from dicom_node.iod.image import read_volume
 from dicom_node.iod.seg import RESEARCH_USE, SegSettings, encode_segmentation
-from dicom_node.iod.seg_read import is_own_result, read_segmentation
+from dicom_node.iod.seg_read import read_segmentation
 from dicom_node.testing.series import (
     STORED_AS,
     Header,
@@ -415,16 +415,6 @@ def test_compressed_sources_are_referred_to_alike(tmp_path: Path, body: Volume) 
     plain = encoded(write_files(tmp_path / "a", ct_series(body)))
     rle = Pixels(transfer_syntax="1.2.840.10008.1.2.5")
     assert encoded(write_files(tmp_path / "b", ct_series(body, pixels=rle))) == plain
-
-
-def test_our_results_are_recognised(tmp_path: Path) -> None:
-    paths = write_files(tmp_path, a_series(3))
-    ours = read_attributes(encoded(paths))
-    assert is_own_result(ours)
-    assert is_own_result(read_attributes(encoded(paths, settings=SegSettings(manufacturer="X"))))
-    assert not is_own_result(read_attributes(paths[0]))
-    assert not is_own_result(ours | {"SOPInstanceUID": "1.2.3"})
-    assert not is_own_result(ours | {"Manufacturer": "Others", "SoftwareVersions": "1"})
 
 
 def test_what_is_no_segmentation_is_not_read_as_one(tmp_path: Path) -> None:
