@@ -216,10 +216,14 @@ class StorageReceiver:
     ) -> StoreAnswer:
         """As record(), of a file that another process made durable. Raises SpoolError.
 
-        That one could not keep others from taking it back before this began.
+        That one could not keep others from taking it back before this began. Nobody is about to
+        do so while its folder is held: who comes later sees that it is to be recorded.
         """
-        with self.recording(stored.path):
-            if self._spool.look(stored.path) is None:
+        with contextlib.ExitStack() as recording:
+            with self._spool.held(stored.path):
+                recording.enter_context(self.recording(stored.path))
+                there = self._spool.look(stored.path)
+            if there is None:
                 return self.refuse(request, PROCESSING_FAILURE, _NOT_RECORDED, received.attributes)
             return self.record(request, stored, received)
 
