@@ -132,6 +132,11 @@ def limits(config: Config) -> Limits:
     )
 
 
+def min_free_bytes(config: Config) -> int:
+    """What must be free on the spool's file system for anything to come in."""
+    return int(config.receive.min_free_gib * GIB)
+
+
 def extra(config: Config) -> Extra:
     """What the operator adds to that which the SCP takes."""
     receive = config.receive

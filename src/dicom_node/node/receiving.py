@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -40,7 +41,7 @@ from dicom_node.domain.errors import NodeError, SpoolError
 from dicom_node.domain.records import Attributes
 from dicom_node.iod.received import Received
 from dicom_node.node import log
-from dicom_node.node.layout import extra, limits, spool_path, taken_over
+from dicom_node.node.layout import extra, limits, min_free_bytes, spool_path, taken_over
 from dicom_node.node.receive import StorageSink, for_disk, metered
 from dicom_node.node.wire import Channel
 from dicom_node.spool.store import Spool, Stored
@@ -48,6 +49,7 @@ from dicom_node.spool.store import Spool, Stored
 _log = logging.getLogger("dicom_node")
 _MESSAGE_BYTES = 4096
 _DESCRIPTORS = 2  # the connection, and the socket to ask on
+_ALLOWED_S = 1.0  # for so long an association need not ask before each object
 
 
 class RemoteGate:
@@ -101,12 +103,21 @@ class RemoteReceiver:
     """The node behind the SCP: what it decides and records is asked of it; see Receiver, Keeper."""
 
     def __init__(
-        self, channel: Channel, spool: Spool, heavy: AbstractContextManager[object]
+        self,
+        channel: Channel,
+        spool: Spool,
+        heavy: AbstractContextManager[object],
+        min_free_bytes: int,
+        elapsed_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """min_free_bytes: with less, the node is asked before each object."""
         self.heavy = heavy
         self._channel = channel
         self._spool = spool
-        self._may_begin = False  # asked until the answer is yes, or each time if they are counted
+        self._min_free_bytes = min_free_bytes
+        self._elapsed_s = elapsed_s
+        self._allowed_at = float("-inf")  # when the node last let an object begin
+        self._is_metered: bool | None = None  # None: not asked yet
         self._flight: RemoteFlight | None = None
 
     def admit(self, request: AssociationRequest) -> int | Rejection:
@@ -115,18 +126,36 @@ class RemoteReceiver:
 
     def begin(self, request: StoreRequest) -> Sink | StoreAnswer:
         """Open a sink, or refuse the object at once."""
-        if not self._may_begin:
-            refusal = self._channel.ask("may_begin", request)
-            if isinstance(refusal, StoreAnswer):
-                return refusal
-            if self._channel.ask("is_metered", request.association) is True:
-                self._flight = RemoteFlight(self._channel, request.association)
-            self._may_begin = self._flight is None
+        if self._must_ask() and (refusal := self._refusal(request)) is not None:
+            return refusal
         try:
             sink = StorageSink(self, request, self._spool.begin())
         except SpoolError as error:
             return self.refuse(request, for_disk(error), str(error))
         return metered(self, sink, request, self._flight)
+
+    def _must_ask(self) -> bool:
+        """Whether the node may have changed its mind, or counts each object."""
+        if self._is_metered or self._elapsed_s() - self._allowed_at >= _ALLOWED_S:
+            return True
+        try:
+            return self._spool.free_bytes() < self._min_free_bytes
+        except SpoolError:
+            return True  # the node will meet it, too, and say so
+
+    def _refusal(self, request: StoreRequest) -> StoreAnswer | None:
+        refusal = self._channel.ask("may_begin", request)
+        if isinstance(refusal, StoreAnswer):
+            return refusal
+        if self._is_metered is None:
+            answer = self._channel.ask("is_metered", request.association)
+            if isinstance(answer, StoreAnswer):  # it could not tell: no quota is passed by for that
+                return answer
+            self._is_metered = answer is True
+            if self._is_metered:
+                self._flight = RemoteFlight(self._channel, request.association)
+        self._allowed_at = self._elapsed_s()
+        return None
 
     def recording(self, path: str) -> AbstractContextManager[None]:
         """The node does it: see StorageReceiver.record_of_another."""
@@ -198,6 +227,7 @@ class Receiving:
         """Raises ConfigurationError for certificates that cannot be used."""
         self._spool = Spool(spool_path(config))
         self._limits = limits(config)
+        self._min_free_bytes = min_free_bytes(config)
         self._table = contexts.answerable(acceptable(extra(config), commitment=True))
         self._heavy = threading.Lock()
         self._open: dict[int, Connection] = {}
@@ -229,7 +259,7 @@ class Receiving:
         secure: bool,
     ) -> None:
         house = House(
-            receiver=RemoteReceiver(channel, self._spool, self._heavy),
+            receiver=RemoteReceiver(channel, self._spool, self._heavy, self._min_free_bytes),
             limits=self._limits,
             contexts=self._table,
             gate=RemoteGate(channel, lambda: self._open.pop(number, None)),

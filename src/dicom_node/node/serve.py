@@ -35,13 +35,13 @@ from dicom_node.node.fallback import instead
 from dicom_node.node.journal import Journal
 from dicom_node.node.lanes import Lanes
 from dicom_node.node.layout import (
-    GIB,
     catalog_path,
     extra,
     hand_over,
     limits,
     lock_data_dir,
     make_data_dir,
+    min_free_bytes,
     share_catalog,
     spool_path,
 )
@@ -216,7 +216,7 @@ def _receiver(shared: Shared, onward: Outgoing) -> StorageReceiver:
             peers=config.peers,
             accept_unknown=receive.unknown_peers == "accept",
             verify_unknown=receive.unknown_peers == "echo",
-            min_free_bytes=int(receive.min_free_gib * GIB),
+            min_free_bytes=min_free_bytes(config),
             quiet_s=min(config.complete.release_s, config.complete.quiet_s),
             peer_max=receive.peer_associations(),
             closed=onward.gauge.closed,
