@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import resource
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from dicom_node.domain.records import Peer
 from dicom_node.node import serve
 from dicom_node.testing.pacs import send_series
 from dicom_node.testing.series import Header, a_series, write_files
+from raw.wire import Caller
 
 TWO = "processes = 2"
 
@@ -38,8 +42,20 @@ def peers(build, pacs) -> str:
 
 
 def ready(node):
-    node.receiving_pids(2)
+    """Each of its processes receives: before, the node itself would."""
+    pids = node.receiving_pids(2)
+    node.wait(lambda: received_by(node, pids) == set(pids))
     return node
+
+
+def received_by(node, pids: list[int]) -> set[int]:
+    """Those of the processes that have one of two associations."""
+    with contextlib.ExitStack() as stack:
+        callers = [Caller(node.port) for _ in range(2)]
+        for caller in callers:
+            stack.callback(caller.close)
+            caller.associate(calling="TESTPACS")
+        return {pid for pid in pids for caller in callers if holds(pid, caller.socket)}
 
 
 def peer(node) -> Peer:
@@ -158,6 +174,38 @@ def test_without_any_the_node_receives_itself(node):
         os.kill(pid, signal.SIGKILL)
     node.wait(lambda: not any(open_files(pid) for pid in pids))
     assert all(echo(peer=peer(node), calling_ae="TESTPACS").succeeded for _ in range(3))
+
+
+def test_a_process_without_room_for_more_descriptors_goes_on_with_what_it_has(node):
+    pids = node.receiving_pids(2)
+    node.wait(lambda: len({len(open_files(pid)) for pid in pids}) == 1)
+    with socket.create_connection(node.address) as held:
+        node.wait(lambda: any(holds(pid, held) for pid in pids))
+        had = [open_files(pid) for pid in pids]
+        for room in (0, 1):
+            with limited(pids, room):
+                for _ in range(4):
+                    with socket.create_connection(node.address, 20) as turned_away:
+                        turned_away.settimeout(20)
+                        assert turned_away.recv(1) == b"", "it is closed"
+            node.wait(lambda: [open_files(pid) for pid in pids] == had)
+        assert node.receiving_pids(2) == pids
+        assert any(holds(pid, held) for pid in pids)
+    assert all(echo(peer=peer(node), calling_ae="TESTPACS").succeeded for _ in range(3))
+
+
+@contextlib.contextmanager
+def limited(pids: list[int], room: int) -> Iterator[None]:
+    """These processes have so many descriptors left."""
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in pids}
+    for pid, (_, hard) in limits.items():
+        taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        free = (number for number in itertools.count() if number not in taken)
+        soft = next(itertools.islice(free, room, None))  # the first that it cannot have
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    yield
+    for pid, limit in limits.items():
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
 
 
 def test_an_association_that_is_idle_when_the_node_stops_is_aborted(node, monkeypatch):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import cast
 
 from dicom_node.config.load import Config
+from dicom_node.decide.telling import Count, Pace, happened
 from dicom_node.dimse import contexts
 from dicom_node.dimse.association import Acceptor
 from dicom_node.dimse.certificates import Reloading
@@ -49,6 +50,7 @@ from dicom_node.spool.store import Spool, Stored
 _log = logging.getLogger("dicom_node")
 _MESSAGE_BYTES = 4096
 _DESCRIPTORS = 2  # the connection, and the socket to ask on
+_FAILURES = Pace(again_s=60.0)  # to take a connection: as often as somebody calls
 _ALLOWED_S = 1.0  # for so long an association need not ask before each object
 
 
@@ -231,6 +233,7 @@ class Receiving:
         self._table = contexts.answerable(acceptable(extra(config), commitment=True))
         self._heavy = threading.Lock()
         self._open: dict[int, Connection] = {}
+        self._failures = Count()
         self._secure: Contexts | None = None
         if config.tls.certificate is not None:  # what changes of it the node tells of
             self._secure = Reloading(config.tls.files()).context
@@ -244,10 +247,14 @@ class Receiving:
             what, number, *rest = json.loads(message)
             if what == "interrupt":
                 self._interrupt(number, *rest)
-            else:
+            elif len(descriptors) == _DESCRIPTORS:
                 connection, asking = (socket.socket(fileno=one) for one in descriptors)
                 address, secure = (rest[0], rest[1]), bool(rest[2])
                 self._serve(number, connection, address, Channel(asking), secure=secure)
+            else:  # this process has no room for more: who calls may come again
+                self._complain("cannot take a connection: too many open files")
+                for one in descriptors:
+                    os.close(one)
 
     def _serve(
         self,
@@ -272,9 +279,14 @@ class Receiving:
                 target=acceptor.run, name=f"association {address[0]}:{address[1]}", daemon=True
             ).start()
         except RuntimeError:  # no more threads: this peer may come again
-            _log.error("cannot start a thread for a connection")
+            self._complain("cannot start a thread for a connection")
             house.gate.leave(acceptor)
             connection.close()
+
+    def _complain(self, what: str) -> None:
+        self._failures, times = happened(self._failures, time.monotonic(), _FAILURES)
+        if times:
+            _log.error("%s%s", what, f" ({times} times)" if times > 1 else "")
 
     def _interrupt(self, number: int, reason: str) -> None:
         connection = self._open.get(number)
