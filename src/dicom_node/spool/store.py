@@ -165,11 +165,17 @@ class Spool:
             path.unlink(missing_ok=True)
             self.disk.sync_folder(path.parent)
 
-    def sweep(self) -> int:
-        """Delete the temporaries of runs that are dead; returns how many. Raises SpoolError."""
+    def sweep(self, writer: int | None = None) -> int:
+        """Delete the temporaries of runs that are dead; returns how many. Raises SpoolError.
+
+        writer: of this process alone. Only so while others write: who has just made a file has not
+        locked it yet.
+        """
         swept = 0
         with self.faults("sweep temporary files"):
-            for path in sorted(self._incoming.glob("*.part")):
+            for path in sorted(
+                self._incoming.glob("*.part" if writer is None else f"{writer}-*.part")
+            ):
                 swept += _unlink_if_dead(path)
         return swept
 

@@ -314,6 +314,16 @@ def test_sweep_takes_the_temporaries_of_the_dead_and_leaves_the_living(tmp_path:
     assert spool.path(living.commit().path).read_bytes() == OBJECT
 
 
+def test_sweep_after_one_writer_leaves_what_others_have_not_locked_yet(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    begun, left = (tmp_path / "incoming" / f"{writer}-1.part" for writer in (12, 1))
+    for path in (begun, left):
+        path.touch()
+    assert spool.sweep(1) == 1
+    assert begun.exists()
+    assert not left.exists()
+
+
 def test_a_name_left_by_a_former_run_does_not_stop_a_new_object(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     (tmp_path / "incoming" / f"{os.getpid()}-1.part").write_bytes(b"old")
