@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults.besieged import BACK_S, Node, Siege, TlsNode, unharmed
+from faults.harness import wait_until
 from faults.hostile import ROWS, Row
 from faults.hostile_tls import TLS_ROWS
 
@@ -48,8 +49,10 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = Node(tmp_path_factory.mktemp("hostile") / "crew", processes=2)
+    ready = lambda: node.told().count("is ready") == 2  # noqa: E731  # before, the node receives
     try:
         node.start()
+        wait_until(ready, "both processes receive")
         yield node
     finally:
         node.end()

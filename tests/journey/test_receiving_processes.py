@@ -21,7 +21,7 @@ from dicom_node.domain.records import Peer
 from dicom_node.node import serve
 from dicom_node.testing.pacs import send_series
 from dicom_node.testing.series import Header, a_series, write_files
-from raw.wire import Caller
+from raw.wire import Caller, c_store, p_data, pdv
 
 TWO = "processes = 2"
 
@@ -165,6 +165,21 @@ def test_a_process_that_is_killed_loses_nothing_that_was_acknowledged(node, pacs
     node.wait(lambda: len(pacs.made_from(uid_of(objects))) >= 1)
     assert set(node.receiving_pids(2)).isdisjoint(pids), "they were started again"
     assert not temporaries(node)
+
+
+def test_a_process_that_is_killed_within_an_object_leaves_nothing_of_it(node):
+    pids = node.receiving_pids(2)
+    caller = Caller(node.port)
+    with contextlib.closing(caller):
+        caller.associate(calling="TESTPACS")
+        assert any(holds(pid, caller.socket) for pid in pids)
+        caller.send(p_data(pdv(c_store(), command=True)))
+        caller.send(p_data(pdv(bytes(4096), command=False, last=False)))
+        node.wait(lambda: [path.stat().st_size > 4096 for path in temporaries(node)] == [True])
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert caller.receive() == (0, b"")
+    node.wait(lambda: not temporaries(node))
 
 
 def test_without_any_the_node_receives_itself(node):

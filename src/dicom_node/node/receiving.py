@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
@@ -44,7 +44,7 @@ from dicom_node.iod.received import Received
 from dicom_node.node import log
 from dicom_node.node.layout import extra, limits, min_free_bytes, spool_path, taken_over
 from dicom_node.node.receive import StorageSink, for_disk, metered
-from dicom_node.node.wire import Channel
+from dicom_node.node.wire import READY, Channel
 from dicom_node.spool.store import Spool, Stored
 
 _log = logging.getLogger("dicom_node")
@@ -239,7 +239,9 @@ class Receiving:
             self._secure = Reloading(config.tls.files()).context
 
     def run(self, control: socket.socket) -> None:
-        """Serve what is handed over, until there will be no more."""
+        """Say so, and serve what is handed over, until there will be no more."""
+        with suppress(OSError):  # the node is gone: what follows hears that, too
+            control.send(READY)
         while True:
             message, descriptors, *_ = socket.recv_fds(control, _MESSAGE_BYTES, _DESCRIPTORS)
             if not message:

@@ -258,6 +258,7 @@ def _crew(
         count=processes if processes > 1 else 0,
         command=("-m", "dicom_node.node.receiving", handed_over),
         receiver=receiver,
+        sweep=shared.spool.sweep,
         log_to=log_to,
     )
     crew.start(shared.clock.now())

@@ -29,6 +29,9 @@ from dicom_node.iod.checks import Problem
 from dicom_node.iod.received import Received
 from dicom_node.spool.store import Stored
 
+READY = b"ready"
+"""What a receiving process says, without being asked, when it can serve."""
+
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 64 * 1024
 _TUPLES: dict[str, Callable[..., object]] = {
