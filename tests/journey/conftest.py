@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from dicom_node.node.serve import RunningNode, start
 from dicom_node.node.why import Story, stories
 from dicom_node.testing.models import threshold_model
 from dicom_node.testing.pacs import LocalPacs
+from raw.ends import holds
 
 SHORT = "release_s = 0.3\nquiet_s = 2\ngive_up_s = 4"
 
@@ -83,6 +85,24 @@ class NodeUnderTest:
     def receiving_pids(self, count: int) -> list[int]:
         """The processes that receive for this node; waits until there are so many."""
         return self._pids(b"dicom_node.node.receiving", count)
+
+    def receiving(self, count: int) -> list[int]:
+        """The same, once each of them receives: before, the node itself does."""
+        pids = self.receiving_pids(count)
+        self.wait(lambda: self._received_by(pids) == set(pids))
+        return pids
+
+    def _received_by(self, pids: list[int]) -> set[int]:
+        """Those of the processes that soon have one of as many connections."""
+        found: set[int] = set()
+        with contextlib.ExitStack() as stack:
+            held = [stack.enter_context(socket.create_connection(self.address)) for _ in pids]
+            for _ in range(10):
+                found.update(pid for pid in pids for one in held if holds(pid, one))
+                if len(found) == len(pids):
+                    break
+                time.sleep(0.05)
+        return found
 
     def _pids(self, module: bytes, count: int) -> list[int]:
         config = str(self.folder / "var" / "performer.json").encode()

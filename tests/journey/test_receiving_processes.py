@@ -21,6 +21,7 @@ from dicom_node.domain.records import Peer
 from dicom_node.node import serve
 from dicom_node.testing.pacs import send_series
 from dicom_node.testing.series import Header, a_series, write_files
+from raw.ends import holds, open_files
 from raw.wire import Caller, c_store, p_data, pdv
 
 TWO = "processes = 2"
@@ -42,20 +43,8 @@ def peers(build, pacs) -> str:
 
 
 def ready(node):
-    """Each of its processes receives: before, the node itself would."""
-    pids = node.receiving_pids(2)
-    node.wait(lambda: received_by(node, pids) == set(pids))
+    node.receiving(2)
     return node
-
-
-def received_by(node, pids: list[int]) -> set[int]:
-    """Those of the processes that have one of two associations."""
-    with contextlib.ExitStack() as stack:
-        callers = [Caller(node.port) for _ in range(2)]
-        for caller in callers:
-            stack.callback(caller.close)
-            caller.associate(calling="TESTPACS")
-        return {pid for pid in pids for caller in callers if holds(pid, caller.socket)}
 
 
 def peer(node) -> Peer:
@@ -72,26 +61,6 @@ def uid_of(objects) -> str:
 
 def temporaries(node) -> list[Path]:
     return list((node.folder / "var" / "spool" / "incoming").iterdir())
-
-
-def holds(pid: int, connection: socket.socket) -> bool:
-    """Whether that process has the other end of a connection."""
-    ours, theirs = connection.getsockname()[1], connection.getpeername()[1]
-    for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]:
-        words = line.split()
-        local, remote = (int(words[n].split(":")[1], 16) for n in (1, 2))
-        if (local, remote) == (theirs, ours):
-            return f"socket:[{words[9]}]" in open_files(pid)
-    return False
-
-
-def open_files(pid: int) -> set[str]:
-    found = set()
-    with contextlib.suppress(OSError):  # the process is gone
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):  # it was closed meanwhile
-                found.add(str(entry.readlink()))
-    return found
 
 
 def test_series_of_several_associations_each_get_their_result(shared, shared_pacs):

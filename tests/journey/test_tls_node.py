@@ -96,6 +96,8 @@ def node(
     ct = 'certificates = ["subject:CN=ct1.test"]\ntls = true'
     peers = PEERS + a_peer("CT1", ct, pacs.port)
     with build.a_node(folder, peers=peers, more=TLS, receive=request.param) as running:
+        if request.param:
+            running.receiving(2)
         yield running
 
 
