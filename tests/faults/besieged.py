@@ -224,8 +224,10 @@ class Node(Server):
 
     def pids(self) -> Sequence[int]:
         """The node's own, and those that receive beside it."""
-        tasks = Path(f"/proc/{self.pid}/task")
-        children = [pid for path in tasks.glob("*/children") for pid in path.read_text().split()]
+        children: list[str] = []
+        for path in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # the thread has ended meanwhile
+                children += path.read_text().split()
         beside = [
             int(pid)
             for pid in children
