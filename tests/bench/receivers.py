@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from processes import tree
 
 NAMES = {
     "node": "dicom-node: checks, file, name and catalog synced before each answer",
+    "crew": "dicom-node, the same with `processes = 2`",
     "spool": "dicom-node: file and name synced before each answer, no checks, no catalog",
     "unsynced": "dicom-node: no sync, no checks, no catalog (no mode of it: for comparison)",
     "pynetdicom": "pynetdicom, event.dataset and save_as, no sync",
@@ -79,13 +81,16 @@ def serve_ours(kind: str, folder: Path, port: int, pdu: int) -> Callable[[], Non
 
     undo = ExitStack()
     spool = Spool(folder / "spool", unsynced_disk() if kind == "unsynced" else None)
-    whole = kind == "node"
+    whole = kind in ("node", "crew")
+    receiver = undo.enter_context(whole_receiver(folder, spool)) if whole else SpoolOnly(spool)
+    crew = undo.enter_context(two_processes(folder, receiver, pdu)) if kind == "crew" else None
     server = serve_storage(
         ae_title="RECEIVER",
         host="127.0.0.1",
         port=port,
-        receiver=undo.enter_context(whole_receiver(folder, spool)) if whole else SpoolOnly(spool),
+        receiver=receiver,
         limits=Limits(associations_max=ASSOCIATIONS_MAX, pdu_bytes=pdu),
+        elsewhere=crew,
     )
     undo.callback(server.stop, 1)
     return undo.close
@@ -123,6 +128,40 @@ def whole_receiver(folder: Path, spool: object) -> Iterator[object]:
         yield StorageReceiver(
             admission=admission, spool=spool, journal=journal, clock=SystemClock()
         )
+
+
+CREW = """
+[node]
+ae_title = "RECEIVER"
+data_dir = "."
+
+[receive]
+processes = 2
+min_free_gib = 0
+max_associations = {associations}
+max_pdu = {pdu}
+"""
+
+
+@contextmanager
+def two_processes(folder: Path, receiver: object, pdu: int) -> Iterator[object]:
+    """The processes that a node with `processes = 2` has beside it, ready."""
+    from dicom_node.config.load import load
+    from dicom_node.node.crew import Crew
+    from dicom_node.node.layout import hand_over
+
+    path = folder / "ae_config.toml"
+    path.write_text(CREW.format(associations=ASSOCIATIONS_MAX, pdu=pdu))
+    command = ("-m", "dicom_node.node.receiving", str(hand_over(load(path))))
+    crew = Crew(count=2, command=command, receiver=receiver, sweep=lambda _pid: None)
+    crew.start(time.monotonic())
+    try:
+        while crew.ready() < crew.count:
+            crew.run_due(time.monotonic())
+            threading.Event().wait(0.02)
+        yield crew
+    finally:
+        crew.end()
 
 
 class SpoolOnly:

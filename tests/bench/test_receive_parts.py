@@ -41,7 +41,7 @@ def test_the_instances_of_a_run_are_a_series_of_its_own() -> None:
     assert len({i.sop_instance_uid for i in (*one, *two)}) == 4
 
 
-@pytest.mark.parametrize("kind", ["node", "unsynced"])
+@pytest.mark.parametrize("kind", ["node", "crew", "unsynced"])
 def test_what_a_receiver_stored_is_compared_and_its_cost_is_counted(
     tmp_path: Path, kind: str
 ) -> None:

@@ -136,6 +136,10 @@ class Crew:
         self._hands = [_Hand(number) for number in range(self.count)]
         self.run_due(now)
 
+    def ready(self) -> int:
+        """How many of them can serve."""
+        return sum(hand.is_ready for hand in self._hands)
+
     def take(self, connection: socket.socket, address: tuple[str, int], house: House) -> bool:
         """Hand a connection over to the process that has fewest; False if there is none."""
         with self._lock:
