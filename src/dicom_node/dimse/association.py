@@ -25,7 +25,6 @@ from dicom_node.domain.identifiers import (
 
 _FIRST_BUFFER_BYTES = 8 * 1024  # enough for a request; a silent connection costs no more
 _BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB
-_NO_STORAGE = frozenset({contexts.VERIFICATION, contexts.STORAGE_COMMITMENT})
 
 
 class Stopped(Exception):
@@ -233,7 +232,7 @@ class Acceptor:
             calling_ae=request.calling_ae,
             called_ae=request.called_ae,
             proposes_storage=any(
-                proposed.abstract_syntax not in _NO_STORAGE for proposed in request.contexts
+                proposed.abstract_syntax not in contexts.NOT_STORED for proposed in request.contexts
             ),
             identity=request.identity,
         )
