@@ -93,16 +93,17 @@ class Dialogue:
         self._over: Outcome | None = None
         self._message: CommandSet | None = None  # whose data set is coming
         self._incoming: Incoming | StoreAnswer | None = None
-        self._responses: dict[tuple[int, int], dimse.Command] = {}  # field, responded to
+        self._awaited: tuple[int, int] | None = None  # field of the response, responded to
+        self._response: dimse.Command | None = None  # that one; of others nothing is kept
 
     # --- what is done with it ---------------------------------------------------------------------
 
     def request(self, field: int, message_id: int, command: bytes, data_set: bytes) -> Outcome:
         """Send a request and wait for its response; answers what the peer asks meanwhile."""
-        self._responses.clear()
+        self._awaited, self._response = (field | dimse.RESPONSE, message_id), None
         self._send(dimse.encode_message(command, _CONTEXT_ID, self._max_pdu, data_set))
         until = time.monotonic() + self._timeouts.answer_s
-        while (found := self._responses.get((field | dimse.RESPONSE, message_id))) is None:
+        while (found := self._response) is None:
             if not self._hear(until):
                 raise self._ended(_late(self._timeouts.answer_s))
         if found.status is None:
@@ -244,8 +245,8 @@ class Dialogue:
         if message is None:
             return
         if message.command.field & dimse.RESPONSE:
-            key = (message.command.field, message.command.responded_to or 0)
-            self._responses[key] = message.command
+            if (message.command.field, message.command.responded_to) == self._awaited:
+                self._response = message.command
         elif incoming is not None and not self._releasing:
             answer = incoming if isinstance(incoming, StoreAnswer) else incoming.finish()
             self._respond(message.command, answer)

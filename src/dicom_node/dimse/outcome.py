@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dicom_node.dimse.contract import Rejection
-from dicom_node.dimse.status import meaning
+from dicom_node.dimse.status import COMMENT_MAX, meaning
 
 
 class Phase(StrEnum):
@@ -42,7 +42,8 @@ class Outcome:
 
 
 def answered(status: int, comment: str) -> Outcome:
-    """The outcome of a response with that status and Error Comment."""
+    """The outcome of a response with that status and Error Comment, of which LO's length counts."""
+    comment = comment[:COMMENT_MAX]
     detail = f"status 0x{status:04X} ({meaning(status)})" + (f": {comment}" if comment else "")
     return Outcome(phase=Phase.STATUS, status=status, comment=comment, detail=detail)
 

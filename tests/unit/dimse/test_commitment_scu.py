@@ -365,8 +365,12 @@ class Raw:
                 last = bool(control & 2)
         return decoded, data
 
-    def respond(self, code: int = 0, responded_to: int = 1, field: int = 0x8130) -> None:
-        response = dimse.Response(field=field, responded_to=responded_to, status=code)
+    def respond(
+        self, code: int = 0, responded_to: int = 1, field: int = 0x8130, comment: str = ""
+    ) -> None:
+        response = dimse.Response(
+            field=field, responded_to=responded_to, status=code, comment=comment
+        )
         self.send(dimse.encode_message(dimse.encode_response(response), 1, 0))
 
     def report(self, report: CommitmentReport = REPORT, message_id: int = 8, **more: int) -> None:
@@ -453,6 +457,31 @@ def test_the_request_is_one_message_with_what_it_must_have(raw: RawPeers) -> Non
     assert (command.sop_class, command.sop_instance) == (STORAGE_COMMITMENT, WELL_KNOWN)
     content = commitment.decode_request(memoryview(data), explicit=True, references_max=9)
     assert content == a_request()
+
+
+def resident_bytes() -> int:
+    fields = Path("/proc/self/status").read_text()
+    return int(fields.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def test_responses_that_nobody_awaits_are_not_kept(raw: RawPeers) -> None:
+    grown: list[int] = []
+
+    def speak(one: Raw) -> None:
+        one.accept()
+        one.message()
+        before = resident_bytes()
+        for number in range(2, 4002):
+            one.respond(code=0x0110, responded_to=number, comment="x" * 15_000)
+        one.respond(code=0xA700, comment="no room left " + "x" * 15_000)
+        grown.append(resident_bytes() - before)
+
+    outcome = ask_raw(raw(speak), within_s=0).outcome
+    assert (outcome.status, len(outcome.comment)) == (0xA700, 64)
+    assert outcome.comment.startswith("no room left")
+    assert len(outcome.detail) < 200
+    raw.finished()
+    assert grown[0] < 32 * 1024 * 1024
 
 
 def test_a_report_may_come_before_the_response(raw: RawPeers) -> None:
