@@ -274,6 +274,26 @@ ROWS: tuple[Row, ...] = (
         "abort 0,0",
     ),
     _message(
+        "the same, of another class than its context's",
+        a.endless(
+            wire.message(wire.c_store(sop_class=o.MR), None),
+            wire.p_data(wire.pdv(bytes(65536 - 12), command=False, last=False)),
+            (45, 300),
+        ),
+        "abort 0,0",
+        "abort 0,0",
+    ),
+    _message(
+        "a query without end",
+        a.endless(
+            wire.message(wire.command_set({0x2: CT, 0x100: 0x20, 0x110: 1, 0x800: 1}), None),
+            wire.p_data(wire.pdv(bytes(65536 - 12), command=False, last=False)),
+            (45, 300),
+        ),
+        "abort 0,0",
+        "abort 0,0",
+    ),
+    _message(
         "a command set without end",
         a.endless(
             b"", wire.p_data(wire.pdv(bytes(16000 - 12), command=True, last=False)), (2, 100)

@@ -20,7 +20,7 @@ from dicom_node.dimse.commitment import (
 )
 from dicom_node.dimse.contexts import EXPLICIT_LITTLE, STORAGE_COMMITMENT
 from dicom_node.dimse.contract import CommitmentReport, CommitmentRequest, Limits, StoreAnswer
-from dicom_node.dimse.pdu import AnsweredContext, ProtocolError, Roles
+from dicom_node.dimse.pdu import AnsweredContext, Roles
 from dicom_node.domain.identifiers import is_uid
 
 DEFAULT_ROLES = Roles(scu=True, scp=False)  # of a requestor that proposes none (PS3.7 §D.3.3.4)
@@ -88,15 +88,13 @@ class Committing:
         self._size = 0
 
     def write(self, chunks: Sequence[memoryview]) -> None:
-        """The next bytes of the data set; ProtocolError if they will not end."""
+        """The next bytes of the data set."""
         self._size += sum(map(len, chunks))
         if self._size <= self._limits.commitment_bytes:
             for chunk in chunks:
                 self._data += chunk
         else:
             self._data.clear()
-            if self._size > self._limits.object_bytes:
-                raise ProtocolError("the data set does not end", status.BY_US)
 
     def finish(self) -> StoreAnswer:
         """The data set is whole: the status to answer."""

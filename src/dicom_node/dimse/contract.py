@@ -20,8 +20,10 @@ class Limits:
 
     crowd: connections that have not asked for an association yet. handshake_s: of TLS, in all.
     associate_s: from the connection to the whole A-ASSOCIATE-RQ. patience: from then on.
-    commitment_bytes, references_max: of one message of Storage Commitment. misfits_max: objects of
-    another class than their presentation context's, before the association is aborted.
+    object_bytes: of a C-STORE. commitment_bytes, references_max: of one message of Storage
+    Commitment. A data set of more than twice as many bytes (of commitment_bytes, where its message
+    is no C-STORE) is not believed to end. misfits_max: objects of another class than their
+    presentation context's, before the association is aborted.
     """
 
     associations_max: int = 64

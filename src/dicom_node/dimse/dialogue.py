@@ -86,7 +86,7 @@ class Dialogue:
         self._stream = Stream(
             associate_bytes=limits.associate_bytes, pdu_bytes=limits.pdu_bytes, requestor=True
         )
-        self._assembler = Assembler(command_bytes=limits.command_bytes)
+        self._assembler = Assembler(limits)
         self._view = memoryview(bytearray(_BUFFER_BYTES))
         self._max_pdu = 0  # of the peer
         self._releasing = False

@@ -42,7 +42,7 @@ class Serving:
         self._house = house
         self._terms = terms
         self._send = send
-        self._assembler = Assembler(command_bytes=house.limits.command_bytes)
+        self._assembler = Assembler(house.limits)
         self._command: CommandSet | None = None  # whose data set is coming
         self._incoming: Storing | Committing | None = None  # whose bytes are wanted
         self._chunks: list[memoryview] = []  # of the data set, since the last recv

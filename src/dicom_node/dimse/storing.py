@@ -10,7 +10,7 @@ from dicom_node.dimse.command import AFFECTED_CLASS, AFFECTED_INSTANCE, Command
 from dicom_node.dimse.contexts import NOT_STORED
 from dicom_node.dimse.contract import Sink, StoreAnswer, StoreRequest
 from dicom_node.dimse.part10 import file_head
-from dicom_node.dimse.pdu import AnsweredContext, ProtocolError
+from dicom_node.dimse.pdu import AnsweredContext
 from dicom_node.domain.identifiers import is_uid
 
 
@@ -73,14 +73,12 @@ class Storing:
         self._pass_on(opened, (head,))
 
     def write(self, chunks: Sequence[memoryview]) -> None:
-        """The next bytes of the data set; ProtocolError if they will not end."""
+        """The next bytes of the data set."""
         self._size += sum(map(len, chunks))
         if self._sink is not None and self._size > self._object_bytes:
             self._refuse(StoreAnswer(status=status.OUT_OF_RESOURCES, comment="object too large"))
         if self._sink is not None:
             self._pass_on(self._sink, chunks)
-        elif self._size > 2 * self._object_bytes:
-            raise ProtocolError("the data set does not end", status.BY_US)
 
     def finish(self) -> StoreAnswer:
         """The data set is whole: the status to answer."""

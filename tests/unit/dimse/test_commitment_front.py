@@ -369,7 +369,7 @@ def test_a_data_set_over_the_limit_is_let_pass_and_refused(
     server = storage_scp(committer=committer, limits=Limits(commitment_bytes=1000))
     peer = wire.call(server.port)
     peer.associate(contexts=PROPOSED)
-    peer.send(message(wire, data=bytes(100_000)))
+    peer.send(message(wire, data=bytes(1900)))
     assert peer.status() == 0x0213
     peer.send(message(wire))
     assert peer.status() == 0
@@ -378,9 +378,7 @@ def test_a_data_set_over_the_limit_is_let_pass_and_refused(
 def test_a_data_set_without_end_is_aborted(
     wire: SimpleNamespace, storage_scp: Callable, committer: NotedCommitter
 ) -> None:
-    server = storage_scp(
-        committer=committer, limits=Limits(commitment_bytes=1000, object_bytes=5000)
-    )
+    server = storage_scp(committer=committer, limits=Limits(commitment_bytes=1000))
     peer = wire.call(server.port)
     peer.associate(contexts=PROPOSED)
     head = message(wire, {0x0800: 2})  # a data set follows, which is sent below

@@ -361,6 +361,32 @@ def test_a_data_set_without_end_is_aborted(
     assert spool_receiver.files() == []
 
 
+NOT_WANTED: dict[str, dict[int, int | str]] = {
+    "of another class": {0x0002: "1.2.840.10008.5.1.4.1.1.4"},
+    "without an instance": {0x1000: ""},
+    "of a query": {0x0100: 0x0020},
+    "of a cancel": {0x0100: 0x0FFF},
+    "of a response": {0x0100: 0x8001, 0x0120: 1},
+    "of no message id": {0x0110: None},
+}
+
+
+@pytest.mark.parametrize("changes", NOT_WANTED.values(), ids=NOT_WANTED)
+def test_a_data_set_without_end_is_aborted_whether_or_not_it_is_wanted(
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, changes: dict
+) -> None:
+    limits = Limits(object_bytes=10_000, commitment_bytes=10_000)
+    peer = wire.call(storage_scp(limits=limits).port)
+    peer.associate()
+    elements = {0x0002: CT, 0x0100: 1, 0x0110: 9, 0x0800: 1, 0x1000: wire.INSTANCE} | changes
+    command = {number: value for number, value in elements.items() if value is not None}
+    peer.send(wire.p_data(wire.pdv(wire.command_set(command), command=True)))
+    for _ in range(3):
+        peer.send(wire.p_data(wire.pdv(bytes(10_000), command=False, last=False)))
+    assert peer.receive() == (7, bytes([0, 0, 0, 0]))
+    assert spool_receiver.wait(lambda: spool_receiver.endings == {1: "malformed"})
+
+
 class FailingSink:
     def __init__(self, at: str, error: Exception) -> None:
         self.at, self.error, self.aborted = at, error, 0

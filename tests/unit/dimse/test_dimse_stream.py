@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dicom_node.dimse import pdu, status
+from dicom_node.dimse.contract import Limits
 from dicom_node.dimse.message import Assembler, CommandSet, DataSetPart
 from dicom_node.dimse.pdu import ProtocolError
 from dicom_node.dimse.stream import (
@@ -36,7 +37,7 @@ def a_stream(*, established: bool = False) -> Stream:
 
 def heard(pieces: Iterable[bytes]) -> list[object]:
     """What a sequence of received buffers says, data sets joined to one value each."""
-    stream, assembler = a_stream(), Assembler(command_bytes=16384)
+    stream, assembler = a_stream(), Assembler(Limits())
     said: list[object] = []
     data = b""
     for piece in pieces:
@@ -211,7 +212,7 @@ def test_bytes_that_break_the_protocol_are_named(
 def test_fragments_out_of_order_are_refused(
     wire: SimpleNamespace, fragments: list[tuple[int, bool, bool]]
 ) -> None:
-    assembler = Assembler(command_bytes=16384)
+    assembler = Assembler(Limits())
     *first, final = [Fragment(c, k, e, memoryview(wire.c_store())) for c, k, e in fragments]
     for fragment in first:
         assembler.take(fragment)
@@ -221,7 +222,7 @@ def test_fragments_out_of_order_are_refused(
 
 
 def test_a_command_set_without_end_is_refused() -> None:
-    assembler = Assembler(command_bytes=1000)
+    assembler = Assembler(Limits(command_bytes=1000))
     assembler.take(Fragment(1, True, False, memoryview(bytes(1000))))
     with pytest.raises(ProtocolError):
         assembler.take(Fragment(1, True, False, memoryview(b"x")))
@@ -232,7 +233,7 @@ def test_a_command_set_without_end_is_refused() -> None:
 def test_any_bytes_give_events_or_a_protocol_error_and_nothing_else(
     raw: bytes, established: bool
 ) -> None:
-    stream, assembler = a_stream(established=established), Assembler(command_bytes=16384)
+    stream, assembler = a_stream(established=established), Assembler(Limits())
     with suppress(ProtocolError):
         for event in stream.feed(memoryview(raw)):
             if isinstance(event, Associate):
