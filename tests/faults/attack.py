@@ -328,9 +328,15 @@ def item(kind: int, value: bytes, length: int | None = None) -> bytes:
     return struct.pack(">BxH", kind, len(value) if length is None else length) + value
 
 
-def context(identifier: int = 1, abstract: str = VERIFICATION) -> bytes:
-    syntaxes = item(0x30, abstract.encode()) + item(0x40, EXPLICIT.encode())
-    return item(0x20, bytes((identifier, 0, 0, 0)) + syntaxes)
+def context(
+    identifier: int = 1,
+    abstract: str = VERIFICATION,
+    syntaxes: Sequence[str] = (EXPLICIT,),
+    more: bytes = b"",
+) -> bytes:
+    proposed = b"".join(item(0x40, syntax.encode()) for syntax in syntaxes)
+    named = item(0x30, abstract.encode())
+    return item(0x20, bytes((identifier, 0, 0, 0)) + named + proposed + more)
 
 
 def user(*more: bytes, max_pdu: int = 16384) -> bytes:

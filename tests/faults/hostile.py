@@ -224,6 +224,20 @@ ROWS: tuple[Row, ...] = (
         "abort 2,6",
     ),
     _connection(
+        "200,000 transfer syntaxes",
+        a.request_of(
+            contexts=b"".join(a.context(n, syntaxes=("",) * 16_000) for n in range(1, 26, 2))
+        ),
+        "abort 2,6",
+        "abort 2,6",
+    ),
+    _connection(
+        "260,000 items that nobody knows",
+        a.request_of(tail=a.item(0x99, b"") * 260_000),
+        "abort 2,6",
+        "abort 2,6",
+    ),
+    _connection(
         "an item longer than what holds it",
         a.request_of(contexts=a.item(0x20, bytes((1, 0, 0, 0)), 9999)),
         "abort 2,6",

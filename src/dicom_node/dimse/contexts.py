@@ -112,7 +112,8 @@ def _result(abstract_syntax: str, proposed: tuple[str, ...], table: Answerable) 
     supported = table.get(abstract_syntax)
     if supported is None:
         return 3, IMPLICIT_LITTLE
+    wanted = frozenset(proposed)
     for syntax in supported:
-        if syntax in proposed:
+        if syntax in wanted:
             return 0, syntax
     return 4, IMPLICIT_LITTLE

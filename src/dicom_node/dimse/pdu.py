@@ -20,6 +20,8 @@ P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 0x04, 0x05, 0x06, 0x07
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 §A.2.1
 CONTEXTS_MAX = 128  # odd identifiers from 1 to 255 (PS3.8 §9.3.2.2)
+SYNTAXES_MAX = 128  # of a context: twice as many as there are
+_ITEMS_MAX = 512  # side by side elsewhere: four for each context, known or not
 _ASSUMED_MAX_PDU = 16384  # of a peer that does not say; the usual default
 _USER_IDENTITY, _IDENTITY_ACCEPTED = 0x58, 0x59
 _FIXED_BYTES = 68  # of an A-ASSOCIATE body, before its items (PS3.8 Table 9-11)
@@ -90,6 +92,8 @@ def decode_associate_rq(body: bytes | bytearray) -> AssociateRequest:
         if kind == 0x10 and application_context is None:
             application_context = _text(item)
         elif kind == 0x20:
+            if len(contexts) == CONTEXTS_MAX:
+                raise ProtocolError("the presentation contexts are too many")
             contexts.append(_proposed_context(item))
         elif kind == 0x50 and user is None:
             user = item
@@ -97,9 +101,8 @@ def decode_associate_rq(body: bytes | bytearray) -> AssociateRequest:
             raise ProtocolError("an item of the A-ASSOCIATE-RQ stands twice", UNEXPECTED_PARAMETER)
     if application_context is None or not contexts or user is None:
         raise ProtocolError("the A-ASSOCIATE-RQ lacks an item that it must have")
-    identifiers = {context.context_id for context in contexts}
-    if len(contexts) > CONTEXTS_MAX or len(identifiers) != len(contexts):
-        raise ProtocolError("the presentation contexts are too many, or share an identifier")
+    if len({context.context_id for context in contexts}) != len(contexts):
+        raise ProtocolError("presentation contexts share an identifier")
     max_pdu, roles = _user_information(user)
     return AssociateRequest(
         protocol_version=int.from_bytes(data[0:2], "big"),
@@ -114,9 +117,13 @@ def decode_associate_rq(body: bytes | bytearray) -> AssociateRequest:
     )
 
 
-def _items(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    offset = 0
+def _items(data: memoryview, most: int = _ITEMS_MAX) -> Iterator[tuple[int, memoryview]]:
+    """Each item's type and value; ProtocolError as soon as they are cut, or more than `most`."""
+    offset = count = 0
     while offset < len(data):
+        count += 1
+        if count > most:
+            raise ProtocolError("an A-ASSOCIATE PDU has more items than anything needs")
         if len(data) - offset < 4:
             raise ProtocolError("an item header is cut short")
         length = int.from_bytes(data[offset + 2 : offset + 4], "big")
@@ -135,7 +142,7 @@ def _proposed_context(item: memoryview) -> ProposedContext:
         raise ProtocolError("a presentation context has no odd identifier")
     abstract: str | None = None
     transfer: list[str] = []
-    for kind, sub_item in _items(item[4:]):
+    for kind, sub_item in _items(item[4:], 1 + SYNTAXES_MAX):
         if kind == 0x30 and abstract is None:
             abstract = _text(sub_item)
         elif kind == 0x30:
