@@ -100,7 +100,7 @@ class Dialogue:
 
     def request(self, field: int, message_id: int, command: bytes, data_set: bytes) -> Outcome:
         """Send a request and wait for its response; answers what the peer asks meanwhile."""
-        self._awaited, self._response = (field | dimse.RESPONSE, message_id), None
+        self._await((field | dimse.RESPONSE, message_id))
         self._send(dimse.encode_message(command, _CONTEXT_ID, self._max_pdu, data_set))
         until = time.monotonic() + self._timeouts.answer_s
         while (found := self._response) is None:
@@ -109,6 +109,9 @@ class Dialogue:
         if found.status is None:
             raise ProtocolError("a response has no status")
         return answered(found.status, found.comment)
+
+    def _await(self, response: tuple[int, int]) -> None:
+        self._awaited, self._response = response, None
 
     def listen(self, enough: Callable[[], bool], seconds: float) -> None:
         """Answer what the peer asks, until it is enough or the time is over."""
