@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from contextlib import suppress
 from dataclasses import replace
 
 from dicom_node.decide.patience import AFRESH, heard, left_s
@@ -16,7 +15,7 @@ from dicom_node.dimse.house import House
 from dicom_node.dimse.pdu import AssociateRequest, ProtocolError
 from dicom_node.dimse.serving import Serving, Terms
 from dicom_node.dimse.stream import Aborted, Associate, Event, Fragment, Release, Stream
-from dicom_node.dimse.transport import below_tls, deafen, say_goodbye
+from dicom_node.dimse.transport import below_tls, deafen, give_up, say_goodbye
 from dicom_node.domain.identifiers import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -27,8 +26,16 @@ _FIRST_BUFFER_BYTES = 8 * 1024  # enough for a request; a silent connection cost
 _BUFFER_BYTES = 256 * 1024  # as good as or better than 64 KiB and 1 MiB
 
 
+_ABORT_S = 1.0  # for an A-ABORT to be on its way
+_LOOK_S = 1.0  # whether it is to end, while nothing of what is sent is taken
+
+
 class Stopped(Exception):
     """interrupt() was called."""
+
+
+class Unheard(Exception):
+    """The peer takes nothing of what it is sent."""
 
 
 def _how_slow(*, mid_pdu: bool, mid_message: bool) -> str:
@@ -56,6 +63,7 @@ class Acceptor:
         self._stopping = False
         self._fault = ""  # of the peer, for which it ends
         self._unsecured = ""  # why there was no TLS
+        self._unheard = False  # what was sent to it last was not taken
         self._ending: Ending | None = None
         self._number: int | None = None  # given by the receiver when it admits
         self._request = AssociationRequest(
@@ -95,6 +103,11 @@ class Acceptor:
             self._end(Ending.TIMED_OUT, status.NO_REASON_GIVEN)
         except Stopped:
             self._end(Ending.STOPPED, status.BY_US)
+        except Unheard:  # an A-ABORT would not be, either
+            self._unheard = True
+            self._ending = Ending.STOPPED
+            if not self._stopping:
+                self._fault, self._ending = "it took nothing of its answer", Ending.TIMED_OUT
         except ssl.SSLError as error:
             self._break(error)
         except OSError:
@@ -128,8 +141,10 @@ class Acceptor:
         """A connection that has said nothing is closed without a word (PS3.8 §9.1.4)."""
         self._ending = ending
         if self._stream.established or ending is Ending.MALFORMED:
-            with suppress(OSError):
-                self._send(pdu.encode_abort(abort))
+            try:
+                self._send(pdu.encode_abort(abort), _ABORT_S)
+            except (OSError, Unheard):
+                self._unheard = True
 
     def _close(self) -> None:
         receiver, number = self._house.receiver, self._number
@@ -145,7 +160,9 @@ class Acceptor:
         if number is not None:
             asked(lambda: receiver.ended(number, how))
         self._house.gate.leave(self)
-        if self._ending not in (Ending.DISCONNECTED, Ending.ABORTED):
+        if self._unheard:
+            give_up(self._socket)
+        elif self._ending not in (Ending.DISCONNECTED, Ending.ABORTED):
             say_goodbye(self._socket)
         self._socket.close()
 
@@ -220,9 +237,20 @@ class Acceptor:
             case Aborted():
                 self._ending = Ending.ABORTED
 
-    def _send(self, data: bytes) -> None:
-        self._socket.settimeout(self._house.limits.patience.pdu_s)
-        self._socket.sendall(data)
+    def _send(self, data: bytes, within_s: float | None = None) -> None:
+        """Raises Unheard if the peer does not take it; within_s: None is as long as for a PDU."""
+        until = time.monotonic() + (within_s or self._house.limits.patience.pdu_s)
+        left = memoryview(data)
+        while left:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise Unheard
+            self._socket.settimeout(min(_LOOK_S, left_s))
+            try:
+                left = left[self._socket.send(left) :]
+            except TimeoutError:
+                if self._stopping:
+                    raise Unheard from None
 
     # --- establishment ----------------------------------------------------------------------------
 

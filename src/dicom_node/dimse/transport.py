@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import time
 from contextlib import suppress
 
@@ -29,6 +30,12 @@ def deafen(connection: socket.socket) -> None:
     """Have whoever waits for its next byte see its end; to be called from another thread."""
     with suppress(OSError):  # it may be closed already
         socket.socket.shutdown(connection, socket.SHUT_RD)
+
+
+def give_up(connection: socket.socket) -> None:
+    """Keep nothing for a peer that does not take it: close() will reset the connection."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def say_goodbye(connection: socket.socket) -> None:

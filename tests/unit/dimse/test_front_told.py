@@ -286,6 +286,57 @@ def test_a_message_of_tiny_pdus_now_and_then_does_not_hold_an_association_for_ev
     assert spool_receiver.files() == []
 
 
+def deaf(peer: object, wire: SimpleNamespace) -> threading.Thread:
+    """Ask, and never read, until no more is taken; the thread ends with the connection."""
+    echoes = wire.p_data(wire.pdv(wire.c_echo(), command=True)) * 50
+    taken = threading.Event()
+
+    def ask() -> None:
+        try:
+            while True:
+                peer.send(echoes)
+                taken.set()
+        except OSError:
+            return
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while taken.wait(1.0):
+        taken.clear()
+    return thread
+
+
+def of_small_buffers(server: object, wire: SimpleNamespace) -> object:
+    """A peer that has an association for C-ECHO, over which little fits that is not read."""
+    server.listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    peer = wire.call(server.port)
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer.socket.settimeout(60)
+    peer.associate(contexts=[(ECHO, [wire.EXPLICIT])])
+    return peer
+
+
+def test_a_peer_that_does_not_read_does_not_hold_up_the_end(
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace
+) -> None:
+    server = storage_scp()
+    thread = deaf(of_small_buffers(server, wire), wire)
+    server.stop(0)
+    assert spool_receiver.endings == {1: "stopped"}
+    assert server.active() == 0
+    thread.join(20)
+
+
+def test_a_peer_that_does_not_read_is_told_to_be_one(
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace
+) -> None:
+    server = storage_scp(limits=Limits(patience=Patience(pdu_s=0.5)))
+    thread = deaf(of_small_buffers(server, wire), wire)
+    assert spool_receiver.wait(lambda: spool_receiver.endings == {1: "timed out"})
+    assert breaks_for(spool_receiver, 1) == "it took nothing of its answer"
+    thread.join(20)
+
+
 def test_a_peer_may_have_an_idle_limit_of_its_own(
     storage_scp: Callable, spool_receiver, wire: SimpleNamespace
 ) -> None:
