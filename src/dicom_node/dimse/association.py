@@ -159,12 +159,15 @@ class Acceptor:
             asked(lambda: receiver.unsecured(self._request, self._unsecured))
         if number is not None:
             asked(lambda: receiver.ended(number, how))
-        self._house.gate.leave(self)
         if self._unheard:
             give_up(self._socket)
         elif self._ending not in (Ending.DISCONNECTED, Ending.ABORTED):
-            say_goodbye(self._socket)
+            self._stopping = False  # from here on it is who must make room for others
+            if self._house.gate.see_out(self):
+                goodbye_s = self._house.limits.goodbye_s
+                say_goodbye(self._socket, goodbye_s, lambda: self._stopping)
         self._socket.close()
+        self._house.gate.leave(self)
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -270,7 +273,7 @@ class Acceptor:
         else:
             self._tell(rejection)
         if rejection is not None:
-            self._house.gate.turn_away(self)
+            self._house.gate.see_out(self)
             self._send(pdu.encode_associate_rj(rejection))
             self._ending = Ending.STOPPED
             return

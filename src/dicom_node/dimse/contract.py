@@ -18,7 +18,8 @@ MIB = 1024 * 1024
 class Limits:
     """What one receiver bears; every limit has its test.
 
-    crowd: connections that have not asked for an association yet. handshake_s: of TLS, in all.
+    crowd: connections that have no association, not yet or not any more. handshake_s: of TLS, in
+    all. goodbye_s: for the peer to close its connection after our last word.
     associate_s: from the connection to the whole A-ASSOCIATE-RQ. patience: from then on.
     object_bytes: of a C-STORE. commitment_bytes, references_max: of one message of Storage
     Commitment. A data set of more than twice as many bytes (of commitment_bytes, where its message
@@ -29,6 +30,7 @@ class Limits:
     associations_max: int = 64
     crowd: Crowd = field(default_factory=Crowd)
     handshake_s: float = 10.0
+    goodbye_s: float = 2.0
     associate_s: float = 30.0
     patience: Patience = field(default_factory=Patience)
     pdu_bytes: int = 128 * 1024

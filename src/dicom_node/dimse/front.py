@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Doorkeeper:
-    """Counts connections without an association apart from associations."""
+    """Counts associations, and apart from them connections that have none, yet or any more."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -42,15 +42,23 @@ class Doorkeeper:
 
     def arrive(self, acceptor: Connection) -> None:
         """A connection was accepted; if too many wait, one that waits is closed."""
-        now, address = time.monotonic(), acceptor.address
-        closed: Connection | None = None
         with self._changed:
-            waiting = list(self._pending.values())
-            number = gives_way(waiting, address, now, self._limits.crowd)
-            if number is not None:
-                closed = list(self._pending)[number]
-                del self._pending[closed]
-            self._pending[acceptor] = Waiting(address=address, since=now)
+            closed = self._take_in(acceptor)
+        self._close(closed)
+
+    def _take_in(self, connection: Connection, *, leaving: bool = False) -> Connection | None:
+        """Have it wait with the others; who gives way to it."""
+        now, address = time.monotonic(), connection.address
+        closed: Connection | None = None
+        number = gives_way(list(self._pending.values()), address, now, self._limits.crowd)
+        if number is not None:
+            closed = list(self._pending)[number]
+            del self._pending[closed]
+        self._pending[connection] = Waiting(address=address, since=now, leaving=leaving)
+        return closed
+
+    @staticmethod
+    def _close(closed: Connection | None) -> None:
         if closed is not None:
             closed.interrupt("its connections stay silent, and there are too many of them")
 
@@ -63,15 +71,23 @@ class Doorkeeper:
             self._active[association] = None
             return True
 
-    def turn_away(self, association: Connection) -> None:
-        """Count it as a connection again: it was rejected, and is told so."""
+    def see_out(self, association: Connection) -> bool:
+        """It is over, but for the peer's closing: count it as a connection until it leaves.
+
+        False: it gave way meanwhile, and is to be closed at once.
+        """
+        closed: Connection | None = None
         with self._changed:
             if association in self._active:
                 del self._active[association]
-                self._pending[association] = Waiting(
-                    address=association.address, since=time.monotonic()
-                )
+                closed = self._take_in(association, leaving=True)
                 self._changed.notify_all()
+            stays = association in self._pending
+            if stays:
+                waiting = self._pending[association]
+                self._pending[association] = replace(waiting, leaving=True)
+        self._close(closed)
+        return stays
 
     def leave(self, association: Connection) -> None:
         """Stop counting it."""

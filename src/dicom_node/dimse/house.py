@@ -31,8 +31,11 @@ class Gate(Protocol):
     def admit(self, association: Connection) -> bool:
         """Count a connection as an association, unless there are too many."""
 
-    def turn_away(self, association: Connection) -> None:
-        """Count it as a connection again: it was rejected, and is told so."""
+    def see_out(self, association: Connection) -> bool:
+        """It is over, but for the peer's closing: count it as a connection until it leaves.
+
+        False: it gave way meanwhile, and is to be closed at once.
+        """
 
     def leave(self, association: Connection) -> None:
         """Stop counting it."""

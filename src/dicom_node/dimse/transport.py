@@ -10,12 +10,12 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from dicom_node.dimse.tls import Contexts, NoTls, client_context
 from dicom_node.domain.records import Peer
 
-_GOODBYE_S = 2.0  # how long the peer may take to close after our last PDU
 _WASTE_BYTES = 8 * 1024
 
 
@@ -38,17 +38,17 @@ def give_up(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def say_goodbye(connection: socket.socket) -> None:
+def say_goodbye(connection: socket.socket, within_s: float, enough: Callable[[], bool]) -> None:
     """Wait for the peer to close: with bytes unread, close() would destroy our last PDU."""
-    until = time.monotonic() + _GOODBYE_S
+    until = time.monotonic() + within_s
     if isinstance(connection, ssl.SSLSocket):
         with suppress(OSError):
-            connection.settimeout(_GOODBYE_S)
+            connection.settimeout(within_s)
             connection.unwrap()  # so that the peer knows that nothing was cut off
     with suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_WR)
         waste = bytearray(_WASTE_BYTES)
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0 and not enough():
             connection.settimeout(left)
             if not socket.socket.recv_into(connection, waste):
                 return

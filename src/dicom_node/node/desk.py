@@ -35,7 +35,7 @@ class Desk:
         gate, committer = house.gate, house.committer
         self._questions: Mapping[str, Callable[..., Any]] = {
             "let_in": lambda: gate.admit(connection),
-            "turn_away": lambda: gate.turn_away(connection),
+            "see_out": lambda: gate.see_out(connection),
             "admit": self._admit,
             "ended": self._ended,
             "idle_s": receiver.idle_s,

@@ -44,7 +44,7 @@ from dicom_node.iod.received import Received
 from dicom_node.node import log
 from dicom_node.node.layout import extra, limits, min_free_bytes, spool_path, taken_over
 from dicom_node.node.receive import StorageSink, for_disk, metered
-from dicom_node.node.wire import READY, Channel
+from dicom_node.node.wire import READY, Channel, Gone
 from dicom_node.spool.store import Spool, Stored
 
 _log = logging.getLogger("dicom_node")
@@ -69,10 +69,12 @@ class RemoteGate:
         del association
         return self._channel.ask("let_in") is True
 
-    def turn_away(self, association: Connection) -> None:
-        """Count it as a connection again: it was rejected, and is told so."""
+    def see_out(self, association: Connection) -> bool:
+        """It is over, but for the peer's closing; False: it is to be closed at once."""
         del association
-        self._channel.ask("turn_away")
+        with suppress(Gone):
+            return self._channel.ask("see_out") is True
+        return False
 
     def leave(self, association: Connection) -> None:
         """Stop counting it: the node hears that nobody asks any more."""

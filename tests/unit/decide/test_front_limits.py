@@ -36,6 +36,27 @@ def test_connections_that_have_just_come_give_way_only_if_there_are_too_many_in_
     assert gives_way([*several, several[0]], "a", 100.0, CROWD) == 0
 
 
+@pytest.mark.parametrize(
+    ("addresses", "comes", "closed"),
+    [
+        ("aaA", "a", 2),  # a capital letter: one that is leaving
+        ("aAA", "a", 1),
+        ("Abc", "b", None),
+        ("aabBbC", "d", 3),
+        ("aaabC", "b", None),
+        ("aaabCd", "c", 0),  # ... of the address that has the most
+    ],
+)
+def test_who_is_leaving_goes_before_who_may_yet_ask(
+    addresses: str, comes: str, closed: int | None
+) -> None:
+    waiting = [
+        Waiting(address=letter.lower(), since=float(n), leaving=letter.isupper())
+        for n, letter in enumerate(addresses)
+    ]
+    assert gives_way(waiting, comes, 100.0, CROWD) == closed
+
+
 def test_a_slow_peer_stays_however_many_connections_another_address_opens() -> None:
     waiting = [Waiting(address="slow", since=0.0)]
     for number in range(3000):

@@ -7,6 +7,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import pytest
 from dicom_node.decide.eviction import Crowd
 from dicom_node.decide.patience import Patience
 from dicom_node.dimse.contexts import acceptor_contexts
-from dicom_node.dimse.contract import Limits, StoreAnswer
+from dicom_node.dimse.contract import Limits, Rejection, StoreAnswer
 from dicom_node.dimse.front import Server, listen
 
 ECHO = "1.2.840.10008.1.1"
@@ -239,6 +240,61 @@ def test_a_slow_honest_peer_is_not_pushed_out_by_silent_ones_of_another_address(
         one.close()
     assert spool_receiver.wait(lambda: len(spool_receiver.breaks) >= 18)
     assert {request.address for request, _, _ in spool_receiver.breaks} == {"127.0.0.2"}
+
+
+JUNK = b"GET / HTTP/1.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("how", ["junk", "rejected", "aborted", "released"])
+def test_who_is_told_its_last_and_stays_connected_is_one_of_the_crowd(
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, how: str
+) -> None:
+    before = served()
+    crowd = Crowd(per_address=3, total=3, grace_s=0.0)
+    port = storage_scp(limits=Limits(crowd=crowd, goodbye_s=600.0)).port
+    if how == "rejected":
+        spool_receiver.verdict = Rejection(result=2, source=3, reason=1)
+    lingering = []
+    for _ in range(12):
+        lingering.append(peer := wire.call(port))
+        if how in ("junk", "rejected"):
+            peer.send(JUNK if how == "junk" else wire.associate_rq())
+        else:
+            peer.associate()
+            peer.send(JUNK if how == "aborted" else RELEASE)
+        assert peer.receive()[0] == {"rejected": 3, "released": 6}.get(how, 7)
+    assert until(lambda: len(served() - before) <= 3)
+    spool_receiver.verdict = None
+    wire.call(port).associate()  # nobody is locked out
+
+
+def until(so: Callable[[], bool]) -> bool:
+    """Wait until something is so; false if it is not so within 20 s."""
+    deadline, pause = time.monotonic() + 20, threading.Event()
+    while not so() and time.monotonic() < deadline:
+        pause.wait(0.01)
+    return so()
+
+
+def served() -> set[threading.Thread]:
+    """The threads that serve a connection."""
+    return {one for one in threading.enumerate() if one.name.startswith("association")}
+
+
+def test_who_may_yet_ask_is_not_pushed_out_by_who_has_been_told_its_last(
+    storage_scp: Callable, wire: SimpleNamespace
+) -> None:
+    crowd = Crowd(per_address=3, total=3, grace_s=0.0)
+    port = storage_scp(limits=Limits(crowd=crowd, goodbye_s=600.0)).port
+    slow = wire.call(port)
+    raw = wire.associate_rq()
+    slow.send(raw[:50])
+    for _ in range(12):
+        junk = wire.call(port)
+        junk.send(JUNK)
+        assert junk.receive()[0] == 7
+    slow.send(raw[50:])
+    assert slow.receive()[0] == 2
 
 
 def drips(peer: object, pieces: list[bytes]) -> tuple[int, bytes]:
