@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import resource
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -158,6 +159,16 @@ def a_catalog(folder: Path, *events: e.Event) -> Path:
     return folder / "var" / "catalog.db"
 
 
+@pytest.mark.parametrize(("most", "state"), [(1_000, "ok"), (500, "warning")])
+def test_too_few_descriptors_for_all_associations_are_a_warning(
+    doctor, site, monkeypatch, most, state
+):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, most))
+    finding = doctor(site(receive="max_associations = 100")).one("descriptors")
+    assert finding["state"] == state
+    assert "684 may be needed" in finding["text"]
+
+
 # --- whole nodes
 
 
@@ -167,7 +178,7 @@ def test_a_whole_node_has_no_failure_and_no_warning_that_matters(doctor, site):
 
     assert report.code == 0
     assert report.ok
-    for check in ("configuration", "data folder", "port", "catalog", "clock", "model", "tool",
+    for check in ("configuration", "data folder", "port", "catalog", "clock", "descriptors", "model", "tool",
                   "decoders", "route", "peer", "versions"):  # fmt: skip
         assert report.states(check) == {"ok"}, report.of(check)
 

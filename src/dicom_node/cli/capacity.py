@@ -10,6 +10,7 @@ from dicom_node.cli.examine import Finding, doubtful, failed, node_runs, well
 from dicom_node.config.load import Config
 from dicom_node.decide import confirmation
 from dicom_node.decide.pressure import Level, Pressure, judge
+from dicom_node.node.descriptors import attainable, needed
 from dicom_node.node.outgoing import RESERVE, limits_of
 
 
@@ -57,3 +58,16 @@ def fullness(config: Config) -> Iterator[Finding]:
     if node_runs(config) and not (config.data_dir / RESERVE).exists():
         text = "there was no room for the file that keeps some for the catalog"
         yield doubtful("disk", text, "free some space")
+
+
+def descriptors(config: Config) -> Finding:
+    """Whether this user may have as many as all associations together need."""
+    wanted, most = needed(config), attainable()
+    if most is None or most >= wanted:
+        return well("descriptors", f"{wanted} may be needed, and may be had")
+    return doubtful(
+        "descriptors",
+        f"{wanted} may be needed, and {most} may be had: with many associations at a time "
+        "further ones are not answered",
+        "raise the hard limit (ulimit -Hn, LimitNOFILE), or lower receive.max_associations",
+    )

@@ -45,7 +45,7 @@ _WIDTH, _INDENT = 80, 22
 @config_option
 @json_option
 def doctor(config_path: Path | None, as_json: bool) -> int:
-    """Check configuration, disk, ports, certificates, secrets, models, peers and clock.
+    """Check configuration, disk, limits, ports, certificates, secrets, models, peers and clock.
 
     Harms nothing, also while the node runs. Exit 0 if nothing failed (warnings are allowed), 1 if
     something did, 2 for mistakes in the configuration.
@@ -85,6 +85,7 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
         yield from examine.data_folder(config)
         yield from capacity.fullness(config)
         yield from capacity.findings(config)
+        yield capacity.descriptors(config)
         runs = examine.node_runs(config)
         yield from examine.ports(config, runs=runs)
         yield from guarded.tls(config)

@@ -30,6 +30,7 @@ from dicom_node.node.auditing import auditing
 from dicom_node.node.certificates import Certificates, needs_tls
 from dicom_node.node.clock import Clock, SystemClock
 from dicom_node.node.crew import Crew
+from dicom_node.node.descriptors import provide
 from dicom_node.node.devices import places
 from dicom_node.node.fallback import instead
 from dicom_node.node.journal import Journal
@@ -153,6 +154,8 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
 def _warn(config: Config) -> None:
     for danger in unsafe(config):
         _log.warning("UNSAFE: %s", danger)
+    if not provide(config):
+        _log.warning("there may be too few descriptors: dicom-node doctor says how many")
 
 
 def _opened(
