@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import resource
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -178,8 +178,8 @@ def test_a_whole_node_has_no_failure_and_no_warning_that_matters(doctor, site):
 
     assert report.code == 0
     assert report.ok
-    for check in ("configuration", "data folder", "port", "catalog", "clock", "descriptors", "model", "tool",
-                  "decoders", "route", "peer", "versions"):  # fmt: skip
+    for check in ("configuration", "data folder", "descriptors", "port", "catalog", "clock",
+                  "model", "tool", "decoders", "route", "peer", "versions"):  # fmt: skip
         assert report.states(check) == {"ok"}, report.of(check)
 
 
