@@ -201,7 +201,10 @@ ROWS: tuple[Row, ...] = (
         "RJ 1,1,7",
     ),
     _connection(
-        "calling AE title ../../x", a.request_of(calling=b"../../x"), "RJ 1,1,3", "RJ 1,1,3"
+        "calling AE title ../../x",
+        a.request_of(calling=b"../../x", contexts=a.context(abstract=CT)),
+        "RJ 1,1,3",
+        "RJ 1,1,3",
     ),
     _connection(
         "140 presentation contexts",

@@ -18,6 +18,14 @@ def holds(pid: int, connection: socket.socket) -> bool:
     return False
 
 
+def has_ended(pid: int) -> bool:
+    """Whether nothing of a process is left, but that nobody has asked how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def open_files(pid: int) -> set[str]:
     found = set()
     with contextlib.suppress(OSError):  # the process is gone
