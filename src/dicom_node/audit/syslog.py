@@ -122,12 +122,31 @@ class Collector:
         self._connect_s = connect_s
         self._send_s = send_s
         self._socket: ssl.SSLSocket | None = None
+        self._alert = ""  # the last word of the connection before
 
     def connect(self) -> str:
         """Connect, unless there is a connection; the version of TLS. Raises AuditError."""
         if self._socket is None:
             self._socket = self._connected()
         return self._socket.version() or ""
+
+    def stay(self, seconds: float) -> None:
+        """Connect, and see whether the connection stands so long. Raises AuditError.
+
+        By TLS 1.3 the handshake is over before the collector has looked at this node's certificate.
+        """
+        self.connect()
+        deadline = monotonic() + seconds
+        while monotonic() < deadline:
+            if self.is_gone():
+                raise AuditError(self.farewell)
+            select.poll().poll(_LOOK_MS)
+
+    @property
+    def farewell(self) -> str:
+        """What became of the connection that is gone, in words."""
+        why = f" ({self._alert})" if self._alert else ""
+        return f"{self.endpoint.name} has closed the connection{why}"
 
     def _connected(self) -> ssl.SSLSocket:
         where = self.endpoint
@@ -209,8 +228,10 @@ class Collector:
                 pass  # a collector has nothing to say
         except (ssl.SSLWantReadError, BlockingIOError):
             return False
-        except OSError:
-            pass
+        except OSError as error:
+            self._alert = _words(error) if isinstance(error, ssl.SSLError) else ""
+        else:
+            self._alert = ""
         self.drop()
         return True
 

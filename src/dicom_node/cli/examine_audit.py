@@ -14,6 +14,7 @@ from dicom_node.domain.security import is_private
 from dicom_node.node.auditing import endpoint_of
 
 _CONNECT_S = 3.0
+_STAY_S = 1.5  # in which a collector says that it does not want this node
 
 
 def audit(config: Config) -> Iterator[Finding]:
@@ -42,6 +43,7 @@ def _collector(endpoint: Endpoint) -> Finding:
     collector = Collector(endpoint, connect_s=_CONNECT_S)
     try:
         version = collector.connect()
+        collector.stay(_STAY_S)
     except AuditError as error:
         return failed("audit", str(error), "messages are kept, and sent when it answers")
     finally:

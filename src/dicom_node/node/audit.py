@@ -276,7 +276,11 @@ class Sender:
         self._troubles = _Troubles()
 
     def run_due(self, now: float) -> float | None:
-        """Send what there is, and say when to come again."""
+        """Send what there is, and say when to come again.
+
+        A handshake proves nothing: by TLS 1.3 a collector that refuses this node says so later, or
+        only closes the connection. What it has borne for SETTLE_S counts.
+        """
         if now < self._not_before:
             return self._not_before
         try:
@@ -292,7 +296,7 @@ class Sender:
     def finish(self, seconds: float) -> None:
         """Send what there is, if that is possible in so long, and say goodbye."""
         deadline = self._clock.now() + seconds
-        if self._failures:
+        if self._failures and not self._collector.is_open():
             return  # the next start sends it
         with contextlib.suppress(AuditError):
             self._collector.hurry(seconds)
@@ -304,10 +308,7 @@ class Sender:
     def _go_on(self, until: float = float("inf")) -> None:
         """Settle what has arrived, and send batch after batch, beginning none after `until`."""
         if self._collector.is_open() and self._collector.is_gone() and self._sent:
-            raise AuditError(
-                f"{self._collector.endpoint.name} has closed the connection: what it may not have "
-                "read is sent again"
-            )
+            raise AuditError(f"{self._collector.farewell}: what it may not have read is sent again")
         if not self._collector.is_open():
             self._next = 0
             self._sent.clear()
@@ -318,8 +319,6 @@ class Sender:
             self._collector.send(b"".join(frame(message) for _, message in some))
             self._next = some[-1][0] + 1
             self._sent.append((self._clock.now(), self._next))
-            self._failures = 0
-            self._troubles.are("")
 
     def _position(self) -> int:
         """What is next; what went for want of room cannot be sent."""
@@ -332,3 +331,5 @@ class Sender:
             _, number = self._sent.popleft()
         if number:
             self._spool.advance(SYSLOG, number)
+            self._failures = 0
+            self._troubles.are("")

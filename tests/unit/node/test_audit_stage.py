@@ -703,6 +703,43 @@ def test_a_collector_that_is_away_gets_all_when_it_is_back(sending):
         stage.finish(1.0)
 
 
+def test_a_collector_that_refuses_this_node_after_the_handshake_does_not_work(sending, caplog):
+    """By TLS 1.3 the handshake is well; it wants a certificate, and is shown none."""
+    caplog.set_level("INFO", "dicom_node")
+    waits = []
+    with SyslogCollector(client_ca=True) as there:
+        stage = sender(sending, there.port)
+        say(sending, "one")
+        for _ in range(4):
+            at = sending.clock.at
+            while (due := stage.run_due(at)) == at + SETTLE_S:
+                time.sleep(0.01)  # until it is noticed
+            waits.append(round(due - at, 3))
+            sending.clock.at = due
+        assert there.messages == []
+
+    assert waits == [1.0, 2.0, 4.0, 8.0]
+    assert [one.levelname for one in caplog.records] == ["ERROR"]
+    assert sending.spool.cursor(SYSLOG).next == 1
+
+
+def test_a_collector_works_again_once_it_has_borne_a_connection(sending, caplog):
+    caplog.set_level("INFO", "dicom_node")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    stage = sender(sending, port)
+    say(sending, "one")
+    sending.clock.at = stage.run_due(sending.clock.at)
+
+    with SyslogCollector(port=port) as there:
+        sending.clock.at = stage.run_due(sending.clock.at)
+        assert not any("works again" in one.message for one in caplog.records)
+        until(lambda: len(there.messages) == 2)
+        stage.run_due(sending.clock.at)
+        assert any("works again" in one.message for one in caplog.records)
+        stage.finish(1.0)
+
+
 def test_what_a_dying_collector_may_not_have_read_is_sent_again(sending):
     """Its kernel had acknowledged every byte; nobody has read them."""
     deaf = SyslogCollector(reads=False)
