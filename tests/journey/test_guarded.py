@@ -39,13 +39,16 @@ def test_good_certificates_are_told_with_their_end_and_their_fingerprint(config_
     assert {f.state for f in findings} == {"ok"}
     assert "this node's certificate is good until 2126-" in findings[0].text
     assert ": sha256:" in findings[0].text
-    assert guarded.ending(config_of()) == []
+    assert guarded.ending(config_of(), None) == []
 
 
 def test_without_tls_there_is_nothing_to_say() -> None:
     config = read("", base=Path("/site"))
     assert (
-        list(guarded.tls(config)) == list(guarded.secrets(config)) == guarded.ending(config) == []
+        list(guarded.tls(config))
+        == list(guarded.secrets(config))
+        == guarded.ending(config, None)
+        == []
     )
 
 
@@ -53,7 +56,7 @@ def test_what_has_expired_fails_and_what_soon_will_is_warned_of(config_of) -> No
     (expired,) = only(list(guarded.tls(config_of("expired"))), "failed")
     assert "this node's certificate has expired: on 20" in expired
     assert "renew it" in expired
-    assert "has expired" in guarded.ending(config_of("expired"))[0]
+    assert "has expired" in guarded.ending(config_of("expired"), None)[0]
     soon = config_of(more="warn_days = 3650\n")
     assert only(list(guarded.tls(soon)), "warning") == []  # in a hundred years
 
@@ -128,6 +131,25 @@ def test_serve_doctor_and_status_say_what_is_not_safe(
         assert danger in next(f["text"] for f in findings if f["check"] == "security")
         assert "has expired" in next(f["text"] for f in findings if f["check"] == "tls")
         assert [f["advice"] for f in findings if f["check"] == "port"] == ["set tls.port"]
+
+
+def test_status_tells_of_the_certificate_that_is_shown_when_its_files_have_become_useless(
+    tmp_path: Path, build: SimpleNamespace, certificates: Path, run: Callable
+) -> None:
+    more = (
+        f'[tls]\ncertificate = "{certificates}/expired.pem"\nkey = "{certificates}/expired.key"\n'
+        f'ca = "{certificates}/ca.pem"\nport = 0\n'
+    )
+    path = build.write_node(tmp_path / "node", more=more)
+    with build.started(path):
+        (certificates / "expired.key").chmod(0o644)
+        code, text = run("status", "--attention", "--config", path)
+        told = " ".join(text.split())
+        assert code == 1
+        assert "this node's certificate has expired: on " in told
+        assert "the files of TLS cannot be used" in told
+        assert "others may read it (chmod 600)" in told
+        assert "nothing needs attention" not in told
 
 
 def test_a_node_with_files_that_cannot_be_used_does_not_start(

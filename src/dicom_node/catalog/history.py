@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+from dicom_node.catalog import codec
 from dicom_node.catalog.views import Rows
 from dicom_node.decide.doubt import Start
+from dicom_node.domain.security import CertificateLoaded
 
 
 class History:
@@ -34,3 +36,12 @@ class History:
             believed_at=at if believed_at is None else float(believed_at),
             doubt_s=float(body.get("doubt_s", 0.0)),
         )
+
+    def last_certificate(self) -> CertificateLoaded | None:
+        """The node's own certificate that it shows, or that it showed when it ran."""
+        rows = self._rows(
+            "SELECT kind, body FROM event WHERE subject = 'tls' AND kind = 'CertificateLoaded' "
+            "ORDER BY number DESC LIMIT 1"
+        )
+        found = codec.from_json(rows[0]["kind"], rows[0]["body"]) if rows else None
+        return found if isinstance(found, CertificateLoaded) else None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from dicom_node.cli.examine import Finding, doubtful, failed, well
 from dicom_node.config.load import Config
 from dicom_node.config.secrets import reveal
 from dicom_node.decide.expiry import is_due, words
-from dicom_node.dimse.certificates import Validity, validities, vouched
+from dicom_node.dimse.certificates import OWN, Validity, validities, vouched
 from dicom_node.domain.errors import ConfigurationError
+from dicom_node.domain.security import CertificateLoaded
 from dicom_node.node.certificates import needs_tls
 from dicom_node.node.clock import SystemClock
 from dicom_node.node.words import clock_text
@@ -50,18 +53,37 @@ def _in_date(one: Validity, now: float, warn_days: float) -> Finding:
     return failed("tls", text, advice) if one.expires_at <= now else doubtful("tls", text, advice)
 
 
-def ending(config: Config) -> list[str]:
-    """What expires soon, or has expired, in a sentence each; nothing of files that are unusable."""
+def ending(config: Config, shown: CertificateLoaded | None) -> list[str]:
+    """What expires soon, or has expired, and what is wrong with the files, in a sentence each.
+
+    shown: what the node that runs shows, whatever its files are by now; None if it does not run.
+    """
     now = SystemClock().now()
-    try:
-        found = validities(config.tls.files()) if needs_tls(config) else []
-    except ConfigurationError:
-        return []
+    found, mistakes = _found(config, shown)
+    then = "the node goes on with those it knew, and would not start again"
     return [
-        f"{one.whose} {words(one.expires_at, now)}: on {clock_text(one.expires_at)[:10]}"
-        for one in found
-        if is_due(one.expires_at, now, config.tls.warn_days, None)
+        *(f"the files of TLS cannot be used, {then}: {mistake}" for mistake in mistakes),
+        *(
+            f"{one.whose} {words(one.expires_at, now)}: on {clock_text(one.expires_at)[:10]}"
+            for one in found
+            if is_due(one.expires_at, now, config.tls.warn_days, None)
+        ),
     ]
+
+
+def _found(config: Config, shown: CertificateLoaded | None) -> tuple[list[Validity], Sequence[str]]:
+    """The certificates that are used, and what is wrong with the files of them."""
+    if not needs_tls(config):
+        return [], ()
+    files = config.tls.files()
+    try:
+        return validities(files), ()
+    except ConfigurationError as error:
+        mistakes = error.mistakes
+    known = [] if shown is None else [Validity(whose=OWN, expires_at=shown.expires_at)]
+    with contextlib.suppress(ConfigurationError):
+        known += validities(replace(files, certificate="", key=""))
+    return known, mistakes
 
 
 def secrets(config: Config) -> Iterator[Finding]:

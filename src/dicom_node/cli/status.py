@@ -42,7 +42,7 @@ _REASON_MAX = 300
     "--attention",
     is_flag=True,
     help="Only what needs attention; exit 1 if there is, the node cannot work, or a "
-    "certificate expires.",
+    "certificate expires or cannot be used.",
 )
 @config_option
 @json_option
@@ -104,7 +104,9 @@ def _node(config: Config, catalog: Catalog) -> dict[str, Any]:
         "refuses_for_want_of_space": free_gib < config.receive.min_free_gib,
         "level": str(takes.level),
         "level_reason": takes.reason,
-        "certificates": guarded.ending(config),
+        "certificates": guarded.ending(
+            config, catalog.history.last_certificate() if runs else None
+        ),
         "clock_doubted_until": clock_text(until) if SystemClock().now() < until else "",
     }
 

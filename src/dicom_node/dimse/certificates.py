@@ -33,7 +33,7 @@ class Validity:
     subject. sha256: of the node's own."""
 
     whose: str
-    begins_at: float
+    begins_at: float = float("-inf")
     expires_at: float
     sha256: str = ""
 

@@ -62,7 +62,7 @@ class HandshakeFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateLoaded:
-    """The node shows another certificate from now on: its file has changed."""
+    """The node shows another certificate from now on: it starts, or its file has changed."""
 
     at: float
     sha256: str

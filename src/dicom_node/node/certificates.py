@@ -28,10 +28,17 @@ class Certificates:
         self._journal = journal
         self._clock = clock
         self._told_at: dict[str, float] = {}
-        validities(self._files)  # whatever is wrong with them is said now, and not to a peer
-        self._reloading = (
-            Reloading(self._files, self._changed) if config.tls.certificate is not None else None
-        )
+        known = validities(self._files)  # whatever is wrong is said now, and not to a peer
+        self._reloading = None
+        if config.tls.certificate is not None:
+            self._reloading = Reloading(self._files, self._changed)
+            self._begin(known[0])
+
+    def _begin(self, shown: Validity) -> None:
+        """Record what is shown, unless it is what was shown before."""
+        before = self._journal.catalog.history.last_certificate()
+        if before is None or before.sha256 != shown.sha256:
+            self._changed(shown, "")
 
     @property
     def port(self) -> SecurePort | None:

@@ -169,7 +169,7 @@ def _of_security(event: e.Event, names: Names, outcome: str) -> str:
             return f"no TLS with {event.address}{_often(event.times)}: {event.reason}"
         case s.CertificateLoaded():
             return (
-                f"another certificate is shown from now on: sha256:{event.sha256}, good until "
+                f"the certificate that is shown from now on is sha256:{event.sha256}, good until "
                 f"{clock_text(event.expires_at)[:10]}"
             )
         case s.CertificateRefused():
