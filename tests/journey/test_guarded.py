@@ -15,6 +15,8 @@ from dicom_node.cli import guarded
 from dicom_node.cli.examine import Finding
 from dicom_node.cli.main import main
 from dicom_node.config.load import Config, load, read
+from dicom_node.dimse.certificates import validities
+from dicom_node.domain.security import CertificateLoaded
 
 PEER = '[[peer]]\nname = "ct"\nae_title = "CT1"\nhost = "127.0.0.1"\nport = 1\n'
 
@@ -150,6 +152,16 @@ def test_status_tells_of_the_certificate_that_is_shown_when_its_files_have_becom
         assert "the files of TLS cannot be used" in told
         assert "others may read it (chmod 600)" in told
         assert "nothing needs attention" not in told
+
+
+def test_status_says_that_a_certificate_out_of_date_is_not_shown_instead_of_a_good_one(
+    config_of: Callable[[str], Config],
+) -> None:
+    good = validities(config_of("node").tls.files())[0]
+    shown = CertificateLoaded(at=0.0, sha256=good.sha256, expires_at=good.expires_at)
+    (told,) = guarded.ending(config_of("expired"), shown)
+    assert told.startswith("the files of TLS cannot be used")
+    assert told.endswith("expired.pem: it has expired")
 
 
 def test_a_node_with_files_that_cannot_be_used_does_not_start(

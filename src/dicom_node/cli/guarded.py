@@ -10,7 +10,7 @@ from dicom_node.cli.examine import Finding, doubtful, failed, well
 from dicom_node.config.load import Config
 from dicom_node.config.secrets import reveal
 from dicom_node.decide.expiry import is_due, words
-from dicom_node.dimse.certificates import OWN, Validity, validities, vouched
+from dicom_node.dimse.certificates import OWN, Validity, out_of_date, validities, vouched
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.security import CertificateLoaded
 from dicom_node.node.certificates import needs_tls
@@ -59,7 +59,7 @@ def ending(config: Config, shown: CertificateLoaded | None) -> list[str]:
     shown: what the node that runs shows, whatever its files are by now; None if it does not run.
     """
     now = SystemClock().now()
-    found, mistakes = _found(config, shown)
+    found, mistakes = _found(config, shown, now)
     then = "the node goes on with those it knew, and would not start again"
     return [
         *(f"the files of TLS cannot be used, {then}: {mistake}" for mistake in mistakes),
@@ -71,19 +71,34 @@ def ending(config: Config, shown: CertificateLoaded | None) -> list[str]:
     ]
 
 
-def _found(config: Config, shown: CertificateLoaded | None) -> tuple[list[Validity], Sequence[str]]:
+def _found(
+    config: Config, shown: CertificateLoaded | None, now: float
+) -> tuple[list[Validity], Sequence[str]]:
     """The certificates that are used, and what is wrong with the files of them."""
     if not needs_tls(config):
         return [], ()
     files = config.tls.files()
     try:
-        return validities(files), ()
+        found = validities(files)
+        if shown is not None and _is_passed_over(found[0], shown, now):
+            raise out_of_date(files, found[0], now)
     except ConfigurationError as error:
         mistakes = error.mistakes
-    known = [] if shown is None else [Validity(whose=OWN, expires_at=shown.expires_at)]
+    else:
+        return found, ()
+    known = (
+        []
+        if shown is None or not files.certificate
+        else [Validity(whose=OWN, expires_at=shown.expires_at)]
+    )
     with contextlib.suppress(ConfigurationError):
         known += validities(replace(files, certificate="", key=""))
     return known, mistakes
+
+
+def _is_passed_over(own: Validity, shown: CertificateLoaded, now: float) -> bool:
+    """Whether the node goes on with one that is good, and not with the one of the file."""
+    return own.sha256 not in ("", shown.sha256) and not own.holds(now) and now < shown.expires_at
 
 
 def secrets(config: Config) -> Iterator[Finding]:

@@ -37,6 +37,10 @@ class Validity:
     expires_at: float
     sha256: str = ""
 
+    def holds(self, now: float) -> bool:
+        """Whether it is good at that time."""
+        return self.begins_at <= now < self.expires_at
+
 
 def validities(files: TlsFiles) -> list[Validity]:
     """Of the node's own certificate, if it has one, and of the CAs that it trusts.
@@ -108,21 +112,33 @@ def _unusable(files: TlsFiles, why: str) -> ConfigurationError:
     )
 
 
+def out_of_date(files: TlsFiles, own: Validity, now: float) -> ConfigurationError:
+    """Why the node's own certificate cannot be used instead of one that is good."""
+    why = "it is not good yet" if now < own.begins_at else "it has expired"
+    return ConfigurationError([f"tls.certificate is {files.certificate}: {why}"])
+
+
 class Reloading:
     """The context for who calls, made of the files as they are now; for many threads.
 
     told: hears of each change: the certificate that is used from now on, or None and why the files
-    cannot be used. Then the ones known before are used on.
+    cannot be used. Then the ones known before are used on. A certificate that has expired, or is
+    not good yet, cannot be used instead of one that is good.
     """
 
     def __init__(
         self,
         files: TlsFiles,
+        now: Callable[[], float],
         told: Callable[[Validity | None, str], None] = lambda *_: None,
         settle_s: float = _SETTLE_S,
     ) -> None:
-        """settle_s: how long they may be useless untold. Raises ConfigurationError if they are."""
+        """now: in UTC seconds. settle_s: how long they may be useless untold.
+
+        Raises ConfigurationError if they are.
+        """
         self._files = files
+        self._now = now
         self._told = told
         self._settle_s = settle_s
         self._lock = threading.Lock()
@@ -131,6 +147,7 @@ class Reloading:
         self._bad: tuple[_Stamp, float] | None = None  # since when the files are so, untold
         self._refused: _Stamp | None = None  # told of
         self._context = server_context(files)
+        self._shown = validities(files)[0]
 
     def context(self) -> ssl.SSLContext:
         """For the next connection."""
@@ -149,6 +166,7 @@ class Reloading:
                 return
             try:
                 context, shown = server_context(self._files), validities(self._files)[0]
+                self._require_in_date(shown)
             except ConfigurationError as error:
                 if self._bad is None or self._bad[0] != stamp:
                     self._bad = (stamp, now)
@@ -156,11 +174,16 @@ class Reloading:
                     self._refused = stamp
                     news.append((None, "; ".join(error.mistakes)))
             else:
-                self._context, self._stamp = context, stamp
+                self._context, self._stamp, self._shown = context, stamp, shown
                 self._bad = self._refused = None
                 news.append((shown, ""))
         for one in news:
             self._told(*one)
+
+    def _require_in_date(self, new: Validity) -> None:
+        now = self._now()
+        if not new.holds(now) and self._shown.holds(now):
+            raise out_of_date(self._files, new, now)
 
     def _stamped(self) -> _Stamp:
         return tuple(

@@ -31,7 +31,7 @@ class Certificates:
         known = validities(self._files)  # whatever is wrong is said now, and not to a peer
         self._reloading = None
         if config.tls.certificate is not None:
-            self._reloading = Reloading(self._files, self._changed)
+            self._reloading = Reloading(self._files, clock.now, self._changed)
             self._begin(known[0])
 
     def _begin(self, shown: Validity) -> None:

@@ -42,6 +42,7 @@ from dicom_node.domain.errors import NodeError, SpoolError
 from dicom_node.domain.records import Attributes
 from dicom_node.iod.received import Received
 from dicom_node.node import log
+from dicom_node.node.clock import SystemClock
 from dicom_node.node.layout import extra, limits, min_free_bytes, spool_path, taken_over
 from dicom_node.node.receive import StorageSink, for_disk, metered
 from dicom_node.node.wire import READY, Channel, Gone
@@ -238,7 +239,7 @@ class Receiving:
         self._failures = Count()
         self._secure: Contexts | None = None
         if config.tls.certificate is not None:  # what changes of it the node tells of
-            self._secure = Reloading(config.tls.files()).context
+            self._secure = Reloading(config.tls.files(), SystemClock().now).context
 
     def run(self, control: socket.socket) -> None:
         """Say so, and serve what is handed over, until there will be no more."""

@@ -14,6 +14,8 @@ from dicom_node.dimse.tls import server_context
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.security import TlsFiles
 
+NOW = 1_800_000_000.0  # in 2027: those for tests are good for a hundred years
+
 
 def files_of(folder: Path, name: str = "node", key: str = "") -> TlsFiles:
     return TlsFiles(
@@ -77,7 +79,7 @@ def test_who_trusts_the_same_issuers_trusts_the_node_or_not(certificates: Path) 
 def test_new_files_are_used_and_bad_ones_are_not(certificates: Path) -> None:
     told: list[tuple[Validity | None, str]] = []
     files = files_of(certificates)
-    reloading = Reloading(files, lambda *news: told.append(news), settle_s=0.0)
+    reloading = Reloading(files, lambda: NOW, lambda *news: told.append(news), settle_s=0.0)
     first = reloading.context()
     reloading.look()
     assert (reloading.context(), told) == (first, [])
@@ -105,10 +107,37 @@ def test_new_files_are_used_and_bad_ones_are_not(certificates: Path) -> None:
     assert "cannot be read" in told[3][1]
 
 
+def test_a_certificate_out_of_date_does_not_replace_one_that_is_good(certificates: Path) -> None:
+    told: list[tuple[Validity | None, str]] = []
+    files = files_of(certificates)
+    good, _ = validities(files)
+    at = [good.begins_at + 60.0]
+    reloading = Reloading(files, lambda: at[0], lambda *news: told.append(news), settle_s=0.0)
+    first = reloading.context()
+    shutil.copy(certificates / "expired.pem", files.certificate)
+    shutil.copy(certificates / "expired.key", files.key)
+    reloading.look()
+    reloading.look()
+    assert reloading.context() is first
+    (refusal,) = told
+    assert refusal == (None, f"tls.certificate is {files.certificate}: it has expired")
+
+    at[0] = good.expires_at + 60.0
+    reloading.look()  # now it is as good as the other
+    assert reloading.context() is not first
+    assert told[1][0] is not None
+
+    shutil.copy(certificates / "renewed.pem", files.certificate)
+    shutil.copy(certificates / "renewed.key", files.key)
+    at[0] = good.begins_at + 60.0
+    reloading.look()
+    assert told[2][0] is not None
+
+
 def test_a_bad_file_is_given_time_to_become_a_good_one(certificates: Path) -> None:
     told: list[tuple[Validity | None, str]] = []
     files = files_of(certificates)
-    reloading = Reloading(files, lambda *news: told.append(news), settle_s=3600.0)
+    reloading = Reloading(files, lambda: NOW, lambda *news: told.append(news), settle_s=3600.0)
     shutil.copy(certificates / "renewed.pem", files.certificate)
     for _ in range(3):
         reloading.look()
