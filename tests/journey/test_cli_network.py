@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -425,6 +427,45 @@ def test_each_status_of_a_move_is_explained(config, status, says):
     )
 
     assert says in sentence
+
+
+@pytest.fixture
+def by_tls(certificates, tmp_path) -> Iterator[Callable[..., Path]]:
+    """Writes a configuration whose peer `pacs` is called by TLS, and shows the certificate `name`
+    of tests/certificates; with no name it speaks none."""
+    pacs = LocalPacs(tmp_path / "secure", ae_title="TESTPACS")
+    stack = contextlib.ExitStack()
+
+    def write(name: str = "") -> Path:
+        if name:
+            pacs.secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            pacs.secure.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+        stack.enter_context(pacs)
+        path = certificates / "ae_config.toml"
+        path.write_text(
+            "[tls]\ncertificate = 'node.pem'\nkey = 'node.key'\nca = 'ca.pem'\n[[peer]]\n"
+            "name = 'pacs'\nae_title = 'TESTPACS'\nhost = '127.0.0.1'\n"
+            f"port = {pacs.port}\ntls = true\n"
+        )
+        return path
+
+    with stack:
+        yield write
+
+
+def test_a_fault_of_tls_that_is_known_is_told_without_a_guess(by_tls, cli):
+    path = by_tls("expired")
+    told = " ".join(cli("echo", "pacs", "--config", path).err.split())
+    assert told.endswith(": its certificate is not accepted: certificate has expired")
+    (path.parent / "node.key").chmod(0o644)
+    told = " ".join(cli("echo", "pacs", "--config", path).err.split())
+    assert told.endswith("node.key: others may read it (chmod 600)")
+    assert "TESTPACS" not in told
+
+
+def test_a_fault_of_tls_that_leaves_the_cause_open_is_told_with_a_guess(by_tls, cli):
+    ran = cli("echo", "pacs", "--config", by_tls())
+    assert "the TLS port of TESTPACS, and does it trust" in " ".join(ran.err.split())
 
 
 def test_the_address_to_register_is_the_one_on_the_way_to_the_peer(config):

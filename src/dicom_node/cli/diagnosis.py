@@ -7,6 +7,7 @@ import socket
 from dicom_node.cli.asking import counted
 from dicom_node.config.load import Config
 from dicom_node.dimse.scu import Outcome, Phase
+from dicom_node.dimse.tls import UNEXPLAINED
 from dicom_node.domain.records import Peer
 from dicom_node.domain.text import printable
 
@@ -30,10 +31,7 @@ def diagnosis(outcome: Outcome, peer: Peer, config: Config, *, asked: str) -> st
         case Phase.CONNECT:
             return unreachable(peer)
         case Phase.TLS:
-            return (
-                f"{outcome.detail}: is {where} the TLS port of {peer.ae_title}, does it trust this "
-                f"node's certificate, and is its own as tls.ca, tls_name or certificates say?"
-            )
+            return _without_tls(outcome, peer)
         case Phase.REJECT:
             return _rejected(outcome, peer, config)
         case Phase.ABORT:
@@ -106,6 +104,16 @@ def unreachable(peer: Peer) -> str:
         reason = error.strerror or type(error).__name__
         return f"{where} cannot be reached ({reason}): check the address and the network"
     return f"the connection to {where} failed, and now it would be accepted: try again"
+
+
+def _without_tls(outcome: Outcome, peer: Peer) -> str:
+    """A guess only where nothing better is known."""
+    if not outcome.detail.endswith(UNEXPLAINED):
+        return outcome.detail
+    return (
+        f"{outcome.detail}; is {peer.host}:{peer.port} the TLS port of {peer.ae_title}, and does "
+        "it trust this node's certificate?"
+    )
 
 
 def _rejected(outcome: Outcome, peer: Peer, config: Config) -> str:

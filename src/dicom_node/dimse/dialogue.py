@@ -333,7 +333,7 @@ def _connected(peer: Peer, timeouts: Timeouts) -> socket.socket:
     except NoTls as error:
         raise Ended(_without_tls(f"with {where}: {error}")) from None
     except ConfigurationError as error:
-        raise Ended(Outcome(phase=Phase.TLS, detail=str(error))) from None
+        raise Ended(Outcome(phase=Phase.TLS, detail="; ".join(error.mistakes))) from None
     except (OSError, UnicodeError):  # UnicodeError: what can be no host name
         words = f"cannot connect to {where}"
         raise Ended(Outcome(phase=Phase.CONNECT, detail=words)) from None

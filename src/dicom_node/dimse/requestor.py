@@ -198,7 +198,7 @@ def associated(
         )
         requestor.failure = requestor.established()
     except ConfigurationError as error:
-        requestor.failure = Outcome(phase=Phase.TLS, detail=str(error))
+        requestor.failure = Outcome(phase=Phase.TLS, detail="; ".join(error.mistakes))
     except (OSError, UnicodeError) as error:  # a name that cannot be resolved, or is none
         words = error.strerror if isinstance(error, OSError) else "this is no host name"
         requestor.failure = Outcome(

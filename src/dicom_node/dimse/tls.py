@@ -35,10 +35,16 @@ _SHORT = {  # OpenSSL's names of attribute types, as RFC 4514 writes them
     "emailAddress": "EMAILADDRESS",
 }
 
+_CLOSED = "it closed the connection"
+_NO_TLS = "it does not speak TLS"
+_SILENT = "it does not answer as TLS does"
+UNEXPLAINED = (_CLOSED, _NO_TLS, _SILENT)
+"""Ends of sentences that leave open what is wrong; all others say it."""
+
 _WORDS = {  # OpenSSL's reasons, where they are not plain
-    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection",
-    "HTTP_REQUEST": "it does not speak TLS",
-    "WRONG_VERSION_NUMBER": "it does not speak TLS",
+    "UNEXPECTED_EOF_WHILE_READING": _CLOSED,
+    "HTTP_REQUEST": _NO_TLS,
+    "WRONG_VERSION_NUMBER": _NO_TLS,
     "UNEXPECTED_MESSAGE": "it does not speak TLS as it should",
     "UNSUPPORTED_PROTOCOL": "it wants an older TLS than 1.2",
     "VERSION_TOO_LOW": "it wants an older TLS than 1.2",
@@ -65,13 +71,13 @@ class Unexpected(ssl.SSLError):
 def words(error: OSError) -> str:
     """What went wrong, from this side, without what the other has sent."""
     if isinstance(error, TimeoutError):
-        return "it does not answer as TLS does"
+        return _SILENT
     if isinstance(error, Unexpected):
         return str(error.args[-1])
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
     reason = getattr(error, "reason", None) or ""
-    return _WORDS.get(reason) or reason.replace("_", " ").lower() or "it closed the connection"
+    return _WORDS.get(reason) or reason.replace("_", " ").lower() or _CLOSED
 
 
 def is_gone(error: ssl.SSLError) -> bool:
