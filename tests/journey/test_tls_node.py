@@ -199,7 +199,11 @@ def test_what_was_refused_is_found_by_title_or_address_and_no_passcode_is_kept(n
     node.wait(lambda: told_of(node, "127.0.0.1"))
     assert "no TLS with 127.0.0.1: it does not speak TLS" in told_of(node, "127.0.0.1")
     assert any("its user identity is not that of the peer" in t for t in told_of(node, "USER"))
-    assert any(f"it is sha256:{DIGEST_OF_MR}" in text for text in told_of(node, "CT1"))
+    assert any(
+        f"it is sha256:{DIGEST_OF_MR} (subject:" in text
+        and "CN=mr1.test), and not subject:CN=ct1.test" in text
+        for text in told_of(node, "CT1")
+    )
     raw = (node.folder / "var" / "catalog.db").read_bytes()
     raw += (node.folder / "var" / "catalog.db-wal").read_bytes()
     assert b"guessed-it" not in raw

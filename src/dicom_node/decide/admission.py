@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from dicom_node.decide.routing import Sender, resolve_sender
 from dicom_node.domain.records import Peer
 from dicom_node.domain.security import Certificate, Identity, Subject
+from dicom_node.domain.text import printable
 
 FINGERPRINT, SUBJECT = "sha256:", "subject:"
+_SUBJECT_MAX = 300  # characters; it is the peer's
 NAME, NAME_AND_PASSCODE = 1, 2  # types of user identity (PS3.7 Table D.3-14)
 
 _ATTRIBUTE = re.compile(r"\s*([A-Za-z][A-Za-z0-9.-]*)\s*=\s*((?:[^,\\]|\\.)*)(,|$)")
@@ -55,7 +57,7 @@ def whom(caller: Caller, peers: Sequence[Peer], *, accept_unknown: bool) -> Peer
     if not any(is_named(name, caller.certificate) for name in peer.certificates):
         return Stranger(
             reason=f"its certificate is not that of the peer {peer.name}: it is "
-            f"{FINGERPRINT}{caller.certificate.sha256}"
+            f"{certificate_text(caller.certificate)}, and not {' or '.join(peer.certificates)}"
         )
     return peer
 
@@ -123,6 +125,14 @@ def subject_of(text: str) -> Subject:
 def subject_text(subject: Subject) -> str:
     """As subject_of takes it."""
     return ",".join(f"{kind}=" + re.sub(r"([,\\])", r"\\\1", value) for kind, value in subject)
+
+
+def certificate_text(certificate: Certificate) -> str:
+    """What it is known by: its fingerprint, and its subject where somebody has verified that."""
+    digest = f"{FINGERPRINT}{certificate.sha256}"
+    if not certificate.subject:
+        return digest
+    return f"{digest} ({SUBJECT}{printable(subject_text(certificate.subject))[:_SUBJECT_MAX]})"
 
 
 def is_pinned(peer: Peer) -> bool:

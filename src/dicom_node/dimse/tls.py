@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dicom_node.decide.admission import is_named, is_pinned
+from dicom_node.decide.admission import certificate_text, is_named, is_pinned
 from dicom_node.domain.errors import ConfigurationError, PeerError
 from dicom_node.domain.records import Peer
 from dicom_node.domain.security import Certificate, TlsFiles, is_private
@@ -201,8 +201,11 @@ class ClientSocket(ssl.SSLSocket):
         expected = self.context.certificates if isinstance(self.context, ClientContext) else ()
         shown = certificate_of(self)
         if expected and not any(shown and is_named(name, shown) for name in expected):
-            digest = f"sha256:{shown.sha256}" if shown else "none"
-            raise Unexpected(f"its certificate is not the one that is expected: it is {digest}")
+            this = certificate_text(shown) if shown else "none"
+            raise Unexpected(
+                "its certificate is not the one that is expected: it is "
+                f"{this}, and not {' or '.join(expected)}"
+            )
 
     def _note(self, error: OSError) -> None:
         if isinstance(self.context, ClientContext) and not isinstance(error, ssl.SSLWantReadError):

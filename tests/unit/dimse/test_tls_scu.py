@@ -98,7 +98,11 @@ def test_a_peer_whose_host_is_in_its_certificate_is_called(
         ("ct", {"tls_name": "other.test"}, "its certificate is not accepted: Hostname mismatch"),
         ("ct", {"certificates": ("subject:CN=ct1.test",)}, ""),
         ("ct", {"certificates": ("subject:CN=mr1.test", "subject:CN=ct1.test")}, ""),
-        ("ct", {"certificates": ("subject:CN=mr1.test",)}, "its certificate is not the one"),
+        (
+            "ct",
+            {"certificates": ("subject:CN=mr1.test",)},
+            "CN=ct1.test), and not subject:CN=mr1.test",
+        ),
         ("stranger", {"tls_name": "ct1.test"}, "its certificate is not accepted: unable to get"),
         ("stranger", {"certificates": ("subject:CN=ct1.test",)}, "its certificate is not accepted"),
         ("expired", {}, "its certificate is not accepted: certificate has expired"),
@@ -112,7 +116,7 @@ def test_the_certificate_is_the_one_that_is_wanted_or_nothing_is_said(
         assert outcome.succeeded, outcome
         return
     assert outcome.phase is Phase.TLS
-    assert f": {trouble}" in outcome.detail
+    assert trouble in outcome.detail
 
 
 def test_a_fingerprint_is_enough_and_nothing_else_is(pacs: Callable, certificates: Path) -> None:
