@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dicom_node.catalog import Catalog
+from dicom_node.cli.doctor import doctor
 from dicom_node.cli.retry import retry
 from dicom_node.cli.status import status
 from dicom_node.cli.why import why
@@ -91,6 +93,20 @@ def test_an_incomplete_series_needs_attention(start_node, table):
     text = shown(node).output
     assert "NEEDS ATTENTION: 1 INCOMPLETE" in text
     assert "missing after position" in " ".join(text.split("NEWEST")[0].split())
+
+
+def test_what_a_peer_is_refused_is_counted_by_status(start_node, table):
+    node = start_node(peers=f"{table}objects_per_minute = 2\n")
+    with contextlib.suppress(ConnectionError):
+        send_series(node.address, objects=a_series(6), **FROM_PACS)
+    node.wait(lambda: json.loads(shown(node, "--json").stdout)["refused"])
+    (refused,) = json.loads(shown(node, "--json").stdout)["refused"]
+    assert (refused["ae_title"], refused["status"], refused["times"]) == ("TESTPACS", "A700", 4)
+    told = " ".join(shown(node).output.split())
+    assert "TESTPACS was refused 4 requests with A700" in told
+    assert "more than 2 objects a minute" in told
+    done = CliRunner().invoke(doctor, ["--config", str(node.config_path)], standalone_mode=False)
+    assert "4 of TESTPACS since the start with A700" in " ".join(done.output.split())
 
 
 def test_who_is_turned_away_is_told_where_one_looks_for_images(start_node, table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from dicom_node.catalog.views import Rows
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
@@ -14,6 +15,22 @@ _UNROUTED = (
     "WHERE step.series_uid = series.series_uid AND step.revision = series.revision) "
     "AND NOT EXISTS (SELECT 1 FROM result WHERE result.series_uid = series.series_uid)"
 )
+
+_SINCE_THE_START = (
+    "number > (SELECT coalesce(max(number), 0) FROM event) - ? AND number > "
+    "(SELECT coalesce(max(number), 0) FROM event WHERE subject = 'node' AND kind = 'NodeStarted')"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What a peer was refused with one status. reason: of the last time."""
+
+    calling_ae: str
+    status: int
+    times: int
+    last_at: float
+    reason: str
 
 
 class Attention:
@@ -126,13 +143,26 @@ class Attention:
         Who did not come so far as to say its title is called by its address.
         """
         rows = self._rows(
-            "SELECT subject, sum(coalesce(json_extract(body, '$.times'), 1)) AS times, "
+            "SELECT subject, sum(coalesce(json_extract(body, '$.times'), 1)) AS times, "  # noqa: S608
             "max(at) AS at FROM event "
             "WHERE kind IN ('AssociationRejected', 'HandshakeFailed') "
-            "AND number > (SELECT coalesce(max(number), 0) FROM event) - ? AND number > "
-            "(SELECT coalesce(max(number), 0) FROM event WHERE subject = 'node' "
-            "AND kind = 'NodeStarted') "
-            "GROUP BY subject ORDER BY max(at) DESC",
+            f"AND {_SINCE_THE_START} GROUP BY subject ORDER BY max(at) DESC",
             _LATELY,
         )
         return [(row["subject"], row["times"], row["at"]) for row in rows]
+
+    def refused(self, limit: int) -> list[Refused]:
+        """What was answered with a failure since the node's start, by AE title and status, what was
+        refused last first."""
+        rows = self._rows(
+            "SELECT json_extract(body, '$.calling_ae') AS calling_ae, "  # noqa: S608
+            "json_extract(body, '$.status') AS status, sum(coalesce(json_extract(body, '$.times'), "
+            "1 + coalesce(json_array_length(body, '$.others'), 0) "
+            "+ coalesce(json_extract(body, '$.unnamed'), 0))) AS times, max(at) AS last_at, "
+            "json_extract(body, '$.reason') AS reason FROM event "
+            "WHERE kind IN ('InstanceRefused', 'RequestRefused') "
+            f"AND {_SINCE_THE_START} GROUP BY 1, 2 ORDER BY max(at) DESC LIMIT ?",
+            _LATELY,
+            limit,
+        )
+        return [Refused(**dict(row)) for row in rows]

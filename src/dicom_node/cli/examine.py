@@ -263,6 +263,7 @@ def facts(config: Config) -> Iterator[Finding]:
             raise damaged(path, problems[0])
         with open_catalog(config) as catalog:
             yield _counted(catalog)
+            yield from _refused(catalog)
             newest = catalog.views.all_series(NEWEST)
             last_at = max((series.last_at for series in newest), default=0.0)
             yield _spool(config, catalog, [series.series_uid for series in newest])
@@ -293,7 +294,14 @@ def _counted(catalog: Catalog) -> Finding:
     return well("catalog", text)
 
 
+_REFUSED_MAX = 5
 _COUNTED = {"series": "series", "instance": "instances", "result": "results"}
+
+
+def _refused(catalog: Catalog) -> Iterator[Finding]:
+    for one in catalog.attention.refused(_REFUSED_MAX):
+        text = f"{one.times} of {one.calling_ae} since the start with {one.status:04X}"
+        yield doubtful("refused", f"{text}: {one.reason}", f"dicom-node why '{one.calling_ae}'")
 
 
 def _spool(config: Config, catalog: Catalog, newest: list[str]) -> Finding:

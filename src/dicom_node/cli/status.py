@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dicom_node.catalog import Catalog
+from dicom_node.catalog.attention import Refused
 from dicom_node.cli import capacity, guarded
 from dicom_node.cli.asking import counted
 from dicom_node.cli.common import config_option, json_option, print_json
@@ -64,6 +65,7 @@ def status(limit: int, attention: bool, config_path: Path | None, as_json: bool)
                 {"ae_title": title, "times": times, "last_at": clock_text(at)}
                 for title, times, at in catalog.attention.rejected()
             ],
+            "refused": [_refused(one) for one in catalog.attention.refused(limit)],
             "waiting": [
                 {"peer": peer, "results": n, "next_at": clock_text(due_at), "reason": reason}
                 for peer, n, due_at, reason in catalog.attention.waiting()
@@ -79,6 +81,16 @@ def status(limit: int, attention: bool, config_path: Path | None, as_json: bool)
         _print(told, attention_only=attention)
     waits = told["attention"] or told["node"]["troubles"] or told["node"]["certificates"]
     return 1 if attention and waits else 0
+
+
+def _refused(one: Refused) -> dict[str, Any]:
+    return {
+        "ae_title": one.calling_ae,
+        "status": f"{one.status:04X}",
+        "times": one.times,
+        "last_at": clock_text(one.last_at),
+        "reason": one.reason,
+    }
 
 
 def _known(catalog: Catalog, uids: Sequence[str]) -> list[Series]:
@@ -224,6 +236,12 @@ def _print(told: dict[str, Any], *, attention_only: bool) -> None:
         say(
             f"{row['ae_title']} was rejected {counted(row['times'], 'time')}, last at "
             f"{row['last_at'][:19]}: dicom-node why '{row['ae_title']}'"
+        )
+    for row in told["refused"]:
+        say(
+            f"{row['ae_title']} was refused {counted(row['times'], 'request')} with "
+            f"{row['status']}, last at {row['last_at'][:19]}: {row['reason']}: "
+            f"dicom-node why '{row['ae_title']}'"
         )
     shown = {row["series_uid"] for row in told["attention"]}
     calm = [row for row in told["series"] if row["series_uid"] not in shown]
