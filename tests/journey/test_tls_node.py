@@ -204,6 +204,9 @@ def test_what_was_refused_is_found_by_title_or_address_and_no_passcode_is_kept(n
         and "CN=mr1.test), and not subject:CN=ct1.test" in text
         for text in told_of(node, "CT1")
     )
+    at_address = told_of(node, "127.0.0.1")
+    assert set(told_of(node, "USER")) <= set(at_address)
+    assert any("CT1 at 127.0.0.1, calling DICOMNODE, was rejected" in text for text in at_address)
     raw = (node.folder / "var" / "catalog.db").read_bytes()
     raw += (node.folder / "var" / "catalog.db-wal").read_bytes()
     assert b"guessed-it" not in raw

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from dicom_node.catalog import codec
 from dicom_node.catalog.views import Rows
+from dicom_node.domain import events as e
 from dicom_node.domain.states import DeliveryState, SeriesState, StepState
 
 _LATELY = 20_000  # events: enough for some days, and quick to look through
@@ -166,3 +168,13 @@ class Attention:
             limit,
         )
         return [Refused(**dict(row)) for row in rows]
+
+    def turned_away_at(self, address: str) -> list[e.Event]:
+        """What AE titles at an address did in vain, in order. Looks at every such event."""
+        rows = self._rows(
+            "SELECT kind, body FROM event "
+            "WHERE kind IN ('AssociationRejected', 'AssociationBroken', 'RequestRefused') "
+            "AND json_extract(body, '$.address') = ?1 AND subject <> ?1 ORDER BY number",
+            address,
+        )
+        return [codec.from_json(row["kind"], row["body"]) for row in rows]

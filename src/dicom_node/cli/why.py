@@ -33,7 +33,7 @@ def why(what: str, everything: bool, config_path: Path | None, as_json: bool) ->
     """Tell the story of WHAT, or why there is no result.
 
     WHAT is a UID (study, series, instance or result), an accession number, a patient ID, or the AE
-    title of a peer that was turned away. Times are UTC.
+    title or the address of a peer that was turned away. Times are UTC.
     """
     with open_catalog(load(config_path)) as catalog:
         found = stories(catalog, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -57,8 +58,8 @@ class Story:
 def stories(catalog: Catalog, text: str) -> list[Story]:
     """A story for each Series that `text` leads to: a UID of any level, an accession number, a
     patient ID, of whichever of its instances, or of what was kept apart. Refused instances are
-    found by their own UID; they, rejections, refused requests and faults by the AE title of the
-    peer, or its address where it had not said its title."""
+    found by their own UID, or by the AE title of the peer; rejections, refused requests and faults
+    by its AE title or its address."""
     known = {series.series_uid: series for series in catalog.views.find_series(text)}
     strange: dict[str, list[Conflict]] = {}
     for c in catalog.views.find_conflicts(text):
@@ -71,6 +72,9 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
     found += [_strange(catalog, uid, some) for uid, some in strange.items()]
     told = [*catalog.views.events_about(text), *catalog.views.events_of(text)]
     events = [event for _, event in told]
+    if _is_address(text):
+        here = catalog.attention.turned_away_at(text)
+        events = sorted([*events, *here], key=lambda one: one.at)
     if not known and not strange and not any(isinstance(one, e.InstanceRefused) for one in events):
         events = sorted([*events, *catalog.views.refused_also(text)], key=lambda one: one.at)
     alone = [
@@ -84,6 +88,14 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
         lines = tuple(_line(event, names) for event in alone)
         found.append(Story(series=None, verdict=lines[-1].text, lines=lines))
     return found
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _story(catalog: Catalog, series: Series, text: str) -> Story:
