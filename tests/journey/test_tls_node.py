@@ -204,6 +204,9 @@ def test_what_was_refused_is_found_by_title_or_address_and_no_passcode_is_kept(n
         and "CN=mr1.test), and not subject:CN=ct1.test" in text
         for text in told_of(node, "CT1")
     )
+    (of_tls,) = stories(node.running.catalog, "tls")
+    assert of_tls.verdict.startswith("the certificate that is shown from now on is sha256:")
+    assert "no TLS with 127.0.0.1: it does not speak TLS" in [line.text for line in of_tls.lines]
     at_address = told_of(node, "127.0.0.1")
     assert set(told_of(node, "USER")) <= set(at_address)
     assert any("CT1 at 127.0.0.1, calling DICOMNODE, was rejected" in text for text in at_address)

@@ -178,3 +178,12 @@ class Attention:
             address,
         )
         return [codec.from_json(row["kind"], row["body"]) for row in rows]
+
+    def without_tls(self, limit: int) -> list[e.Event]:
+        """The last handshakes that failed, in order, whoever called."""
+        rows = self._rows(
+            "SELECT kind, body FROM event WHERE kind = 'HandshakeFailed' "
+            "ORDER BY number DESC LIMIT ?",
+            limit,
+        )
+        return [codec.from_json(row["kind"], row["body"]) for row in reversed(rows)]

@@ -38,6 +38,9 @@ _OF_NO_SERIES = (
     s.CertificateRefused,
     s.CertificateExpiring,
 )
+TLS = "tls"
+"""What the node's own certificates are asked about by."""
+_HANDSHAKES_MAX = 1000
 _FLEETING_S = 5.0  # a wait that was over so soon is not worth a line
 
 
@@ -59,7 +62,7 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
     """A story for each Series that `text` leads to: a UID of any level, an accession number, a
     patient ID, of whichever of its instances, or of what was kept apart. Refused instances are
     found by their own UID, or by the AE title of the peer; rejections, refused requests and faults
-    by its AE title or its address."""
+    by its AE title or its address; TLS: the node's certificates, and failed handshakes."""
     known = {series.series_uid: series for series in catalog.views.find_series(text)}
     strange: dict[str, list[Conflict]] = {}
     for c in catalog.views.find_conflicts(text):
@@ -75,6 +78,9 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
     if _is_address(text):
         here = catalog.attention.turned_away_at(text)
         events = sorted([*events, *here], key=lambda one: one.at)
+    if text == TLS:
+        failed = catalog.attention.without_tls(_HANDSHAKES_MAX)
+        events = sorted([*failed, *events], key=lambda one: one.at)
     if not known and not strange and not any(isinstance(one, e.InstanceRefused) for one in events):
         events = sorted([*events, *catalog.views.refused_also(text)], key=lambda one: one.at)
     alone = [
@@ -86,7 +92,8 @@ def stories(catalog: Catalog, text: str) -> list[Story]:
     if alone:
         names = Names(views=catalog.views)
         lines = tuple(_line(event, names) for event in alone)
-        found.append(Story(series=None, verdict=lines[-1].text, lines=lines))
+        own = [line for line in lines if line.kind != s.HandshakeFailed.__name__ or text != TLS]
+        found.append(Story(series=None, verdict=(own or lines)[-1].text, lines=lines))
     return found
 
 
