@@ -135,6 +135,20 @@ def test_serve_doctor_and_status_say_what_is_not_safe(
         assert [f["advice"] for f in findings if f["check"] == "port"] == ["set tls.port"]
 
 
+def test_a_fingerprint_is_told_whole_so_that_it_can_be_copied(
+    tmp_path: Path, build: SimpleNamespace, certificates: Path, run: Callable
+) -> None:
+    more = (
+        f'[tls]\ncertificate = "{certificates}/node.pem"\nkey = "{certificates}/node.key"\n'
+        f'ca = "{certificates}/ca.pem"\nport = 0\n'
+    )
+    path = build.write_node(tmp_path / "node", more=more)
+    _, text = run("doctor", "--config", path)
+    own = validities(load(path).tls.files())[0]
+    (line,) = (line for line in text.splitlines() if f"sha256:{own.sha256}" in line)
+    assert len(line) <= 80
+
+
 def test_status_tells_of_the_certificate_that_is_shown_when_its_files_have_become_useless(
     tmp_path: Path, build: SimpleNamespace, certificates: Path, run: Callable
 ) -> None:

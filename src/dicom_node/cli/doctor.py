@@ -182,12 +182,13 @@ def _peers(
 def _print(finding: Finding, to: Console) -> None:
     text = printable(finding.text + (f": {finding.advice}" if finding.advice else ""))
     first, *more = textwrap.wrap(
-        text, _WIDTH - _INDENT, break_long_words=True, break_on_hyphens=False
+        text, _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False
     )
     to.print(f"{finding.state:<8}", style=_STYLES[finding.state], end="", markup=False)
-    to.print(f"{finding.check:<{_INDENT - 8}}{first}", markup=False)
-    for line in more:
-        to.print(" " * _INDENT + line, markup=False)
+    to.print(f"{finding.check:<{_INDENT - 8}}{first}", markup=False, soft_wrap=True)
+    for line in more:  # a fingerprint, or a path, is kept whole: it is to be copied
+        indent = min(_INDENT, max(0, _WIDTH - len(line)))
+        to.print(" " * indent + line, markup=False, soft_wrap=True)
 
 
 def _plain(findings: list[Finding]) -> list[dict[str, str]]:
