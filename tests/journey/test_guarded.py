@@ -48,7 +48,7 @@ def test_without_tls_there_is_nothing_to_say() -> None:
     config = read("", base=Path("/site"))
     assert (
         list(guarded.tls(config))
-        == list(guarded.secrets(config))
+        == list(guarded.secrets(config, runs=False))
         == guarded.ending(config, None)
         == []
     )
@@ -83,15 +83,21 @@ def test_secrets_are_read_and_never_shown(
     (certificates / "passcode").chmod(0o600)
     peer = PEER + 'user = "ct"\npasscode = "file:passcode"\ndicomweb_token = "env:CT_TOKEN"\n'
     config = read(peer, base=certificates)
-    (found,) = guarded.secrets(config)
+    (found,) = guarded.secrets(config, runs=False)
     assert found.text == "can be read, by this user alone: passcode of ct, dicomweb_token of ct"
     (certificates / "passcode").chmod(0o644)
     monkeypatch.delenv("CT_TOKEN")
-    failures = only(list(guarded.secrets(config)), "failed")
+    failures = only(list(guarded.secrets(config, runs=False)), "failed")
     assert len(failures) == 2
     assert "others may read it" in failures[0]
     assert "CT_TOKEN is not set" in failures[1]
     assert "s3cret" not in str(failures)
+    beside = list(guarded.secrets(config, runs=True))
+    assert [f.state for f in beside] == ["failed", "warning"]  # a file is the same for everybody
+    assert (
+        "CT_TOKEN is not set in this shell: the node that runs may have it"
+        in only(beside, "warning")[0]
+    )
 
 
 @pytest.fixture

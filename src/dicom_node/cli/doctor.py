@@ -89,7 +89,7 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
         runs = examine.node_runs(config)
         yield from examine.ports(config, runs=runs)
         yield from guarded.tls(config)
-        yield from guarded.secrets(config)
+        yield from guarded.secrets(config, runs=runs)
         if runs:
             yield _performer(config)
         yield from examine.facts(config)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from dicom_node.cli.examine import Finding, doubtful, failed, well
 from dicom_node.config.load import Config
-from dicom_node.config.secrets import reveal
+from dicom_node.config.secrets import ENVIRONMENT, reveal
 from dicom_node.decide.expiry import is_due, words
 from dicom_node.dimse.certificates import OWN, Validity, out_of_date, validities, vouched
 from dicom_node.domain.errors import ConfigurationError
@@ -101,8 +101,9 @@ def _is_passed_over(own: Validity, shown: CertificateLoaded, now: float) -> bool
     return own.sha256 not in ("", shown.sha256) and not own.holds(now) and now < shown.expires_at
 
 
-def secrets(config: Config) -> Iterator[Finding]:
-    """That each can be read, by the node alone."""
+def secrets(config: Config, *, runs: bool) -> Iterator[Finding]:
+    """That each can be read, by the node alone. runs: the node, which has an environment of its
+    own."""
     good = []
     for peer in config.peers:
         for key in ("passcode", "dicomweb_token"):
@@ -112,8 +113,17 @@ def secrets(config: Config) -> Iterator[Finding]:
             try:
                 reveal(reference)
             except ConfigurationError as error:
-                yield failed("secrets", f"{key} of peer {peer.name}: {error}", "mend that")
+                yield _unread(f"{key} of peer {peer.name}: {error}", reference, runs=runs)
             else:
                 good.append(f"{key} of {peer.name}")
     if good:
         yield well("secrets", f"can be read, by this user alone: {', '.join(good)}")
+
+
+def _unread(text: str, reference: str, *, runs: bool) -> Finding:
+    if not reference.startswith(ENVIRONMENT):
+        return failed("secrets", text, "write it there, for the node's user alone")
+    if runs:
+        advice = "the node that runs may have it; file:PATH is the same for everybody"
+        return doubtful("secrets", f"{text} in this shell", advice)
+    return failed("secrets", text, "set it where the node is started, or use file:PATH")
