@@ -136,6 +136,7 @@ def test_it_says_what_it_is_answers_and_ends_when_told(serve, pacs, tmp_path):
     assert not any(alive(pid) for pid in node.performers)
     assert "Traceback" not in node.log.read_text()
     assert "ended:" not in node.log.read_text(), "no performer died"
+    assert "the node was stopped in order" in node.log.read_text()
 
 
 def test_where_its_table_cannot_be_written_it_runs_and_ends_all_the_same(serve):
@@ -164,6 +165,7 @@ def test_what_was_acknowledged_before_a_kill_is_segmented_after_it(serve, pacs, 
     uid = series[0].SeriesInstanceUID
     assert set(send_series(node.address, objects=series, abort_after=6, **FROM_PACS)) == {0}
     node.kill()
+    assert "the node was stopped in order" not in node.log.read_text()
     assert not pacs.instances()
     again = serve().ready()
     for pid in node.performers:

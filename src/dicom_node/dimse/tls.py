@@ -22,6 +22,9 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"  # of TLS 1.2; those of 1.3 
 Contexts = Callable[[], ssl.SSLContext]
 """Gives the context for the next connection: certificates change while the node runs."""
 
+_CERTIFICATE = (b"-----BEGIN CERTIFICATE-----", "certificate")
+_KEY = (b"PRIVATE KEY-----", "private key")
+
 _SHORT = {  # OpenSSL's names of attribute types, as RFC 4514 writes them
     "commonName": "CN",
     "organizationName": "O",
@@ -128,8 +131,8 @@ def _harden(context: ssl.SSLContext) -> None:
 
 def _show(context: ssl.SSLContext, files: TlsFiles) -> None:
     """Have it show the node's own certificate. Raises ConfigurationError."""
-    _require(files.certificate, "tls.certificate", b"-----BEGIN CERTIFICATE-----")
-    _require(files.key, "tls.key", b"PRIVATE KEY-----")
+    _require(files.certificate, "tls.certificate", _CERTIFICATE)
+    _require(files.key, "tls.key", _KEY)
     try:
         if not is_private(Path(files.key).stat().st_mode):
             raise _refused("tls.key", files.key, "others may read it (chmod 600)")
@@ -151,7 +154,7 @@ def _nobody_is_asked() -> str:
 
 def trust(context: ssl.SSLContext, ca: str) -> None:
     """Have it believe whom the certificates of a file have issued, or are. ConfigurationError."""
-    _require(ca, "tls.ca", b"-----BEGIN CERTIFICATE-----")
+    _require(ca, "tls.ca", _CERTIFICATE)
     try:
         context.load_verify_locations(ca)
     except (ssl.SSLError, OSError) as error:
@@ -159,13 +162,14 @@ def trust(context: ssl.SSLContext, ca: str) -> None:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a peer's own certificate is enough
 
 
-def _require(path: str, key: str, mark: bytes) -> None:
+def _require(path: str, key: str, what: tuple[bytes, str]) -> None:
+    mark, name = what
     try:
         if mark in Path(path).read_bytes():
             return
     except OSError as error:
         raise _refused(key, path, f"it cannot be read: {error.strerror}") from error
-    raise _refused(key, path, f"it is no PEM file with {mark.strip(b'-').decode().lower()}")
+    raise _refused(key, path, f"it holds no {name} in PEM")
 
 
 def _refused(key: str, path: str, why: str) -> ConfigurationError:

@@ -80,9 +80,10 @@ class Reporter:
 
 
 class _Troubles:
-    """Says once that something does not work, and once that it works again."""
+    """Says once that something does not work, and once that it works again. what: that does."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self._what = what
         self._known = ""
 
     def are(self, trouble: str) -> None:
@@ -90,7 +91,7 @@ class _Troubles:
         if trouble and not self._known:
             _log.error("audit trail: %s", trouble)
         elif self._known and not trouble:
-            _log.info("audit trail: it works again")
+            _log.info("audit trail: %s works again", self._what)
         self._known = trouble
 
 
@@ -124,7 +125,8 @@ class Recorder:
         self._seen: Seen | None = None
         self._next_at = float("-inf")
         self._file_at = float("-inf")
-        self._troubles, self._file_troubles = _Troubles(), _Troubles()
+        self._troubles = _Troubles("its spool")
+        self._file_troubles = _Troubles(f"the file {file.path}" if file is not None else "")
 
     def tell(self, message: Message) -> None:
         """Remember a message that no event leads to; if there are too many, the oldest go."""
@@ -273,7 +275,7 @@ class Sender:
         self._sent: deque[tuple[float, int]] = deque()  # when, and up to which
         self._failures = 0
         self._not_before = float("-inf")
-        self._troubles = _Troubles()
+        self._troubles = _Troubles(f"the collector {collector.endpoint.name}")
 
     def run_due(self, now: float) -> float | None:
         """Send what there is, and say when to come again.

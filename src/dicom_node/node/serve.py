@@ -146,6 +146,7 @@ def start(config: Config, *, log_to: IO[str] | None = None) -> RunningNode:
         finish()
         audit.finish()
         close()
+        _log.info("the node was stopped in order")
 
     ports = (server.port, server.tls_port)
     return RunningNode(config=config, catalog=journal.catalog, stop=stop_all, ports=ports)
