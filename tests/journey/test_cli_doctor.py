@@ -451,7 +451,7 @@ def test_a_peer_that_is_away_is_a_warning_unless_a_route_needs_it(doctor, site):
 
 
 def test_a_peer_that_rejects_us_fails_and_learns_what_to_register(doctor, site, start_node):
-    other = start_node()
+    other = start_node(receive='unknown_peers = "refuse"')
     peer = a_peer(other.port).replace("TESTPACS", "DICOMNODE")
 
     report = doctor(site(peers=peer))

@@ -159,7 +159,7 @@ def test_a_closed_port_is_told_as_such(cli, config):
 
 
 def test_a_rejected_caller_learns_what_the_pacs_has_to_register(cli, config, start_node):
-    other = start_node()  # a node knows nobody unless it is told
+    other = start_node(receive='unknown_peers = "refuse"')
 
     ran = cli("echo", f"DICOMNODE@127.0.0.1:{other.port}", "--config", config(104, own_port=11199))
 
