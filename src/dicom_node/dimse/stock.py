@@ -3,7 +3,7 @@
 For the day on which a peer, or another version of pynetdicom, does not get on with the front. Who
 may associate, what is checked before an object is acknowledged, and what is recorded are the same:
 the same receiver stands behind it. What the front bears this server does not: the operator is told
-of that at each start. There is no TLS, and a peer that must name a user is rejected.
+of that at each start. There is no TLS, and so nobody whose passcode would count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from socketserver import TCPServer
 from typing import Any
@@ -19,12 +19,13 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt, register_uid
 from pynetdicom.pdu import A_ABORT_RQ, A_RELEASE_RQ
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.dimse import command as dimse
-from dicom_node.dimse import committing, contexts, pdu, status, storing
+from dicom_node.dimse import committing, contexts, pdu, status, stock_words, storing
 from dicom_node.dimse.answers import asked
 from dicom_node.dimse.contract import (
     AssociationRequest,
@@ -37,7 +38,7 @@ from dicom_node.dimse.contract import (
     StoreAnswer,
     StoreRequest,
 )
-from dicom_node.dimse.pdu import AnsweredContext, ProtocolError, Roles
+from dicom_node.dimse.pdu import ProtocolError, Roles
 from dicom_node.dimse.scp import Extra, acceptable
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.identifiers import (
@@ -149,6 +150,7 @@ class StockServer:
                 str(proposed.abstract_syntax) not in contexts.NOT_STORED
                 for proposed in asks.presentation_context_definition_list
             ),
+            identity=stock_words.identity(association.requestor.user_identity),
         )
         impossible = _impossible(request, str(asks.application_context_name))
         if impossible is not None:
@@ -168,13 +170,23 @@ class StockServer:
         idle_s = asked(lambda: self.receiver.idle_s(verdict))
         if isinstance(idle_s, float):
             association.network_timeout = idle_s
-        call = _Call(number=verdict, request=request)
+        self._identify(association, request, verdict)
+        call = _Call(number=verdict, request=replace(request, identity=None))  # holds a passcode
         call.thread = threading.Thread(
             target=self._see_out, args=(association, call), name="association's end", daemon=True
         )
         self._calls[association] = call
         call.thread.start()
         return None
+
+    def _identify(self, association: Any, request: AssociationRequest, number: int) -> None:
+        """Say that its user identity was accepted, if it asks for that (PS3.7 §D.3.3.7.2)."""
+        if request.identity is None or not request.identity.wants_answer:
+            return
+        if asked(lambda: self.receiver.identifies(number)) is True:
+            accepted = UserIdentityNegotiation()
+            accepted.server_response = b""  # of a name there is nothing to say beside
+            association.acceptor.add_negotiation_item(accepted)
 
     def _rejected(self, event: Any) -> None:
         """pynetdicom found that there are too many, although it was admitted."""
@@ -217,14 +229,14 @@ class StockServer:
             answer = StoreAnswer(
                 status=status.CLASS_NOT_SUPPORTED, comment="C-ECHO is of the Verification SOP Class"
             )
-            self._tell(call, _command(event, dimse.C_ECHO_RQ), answer)
+            self._tell(call, stock_words.command(event, dimse.C_ECHO_RQ), answer)
             return _said(answer)
         asked(lambda: self.receiver.echoed(call.request))
         return _said(StoreAnswer(status=status.SUCCESS))
 
     def _store(self, event: Any) -> Dataset:
         call = self._calls[event.assoc]
-        command, context = _command(event, dimse.C_STORE_RQ), _context(event)
+        command, context = stock_words.command(event, dimse.C_STORE_RQ), stock_words.context(event)
         answer = storing.refusal(command, context)
         if answer is None:
             request = StoreRequest(
@@ -245,14 +257,14 @@ class StockServer:
         call = self._calls[event.assoc]
         reported = event.event is evt.EVT_N_EVENT_REPORT
         field_number = dimse.N_EVENT_REPORT_RQ if reported else dimse.N_ACTION_RQ
-        command, context = _command(event, field_number), _context(event)
+        command, context = stock_words.command(event, field_number), stock_words.context(event)
         told = self._told(event.assoc, call.request)
         answer = committing.refusal(command, context, told)
         if answer is None:
             incoming = committing.Committing(
                 command=command, context=context, told=told, limits=self.limits
             )
-            answer = _taken(incoming, _information(event))
+            answer = _taken(incoming, stock_words.information(event))
         if answer.status != status.SUCCESS:
             self._tell(call, command, answer)
         return _said(answer), None
@@ -328,36 +340,6 @@ def _impossible(request: AssociationRequest, application_context: str) -> Reject
     if not is_ae_title(request.called_ae):
         return status.CALLED_AE_UNKNOWN
     return None if is_ae_title(request.calling_ae) else status.CALLING_AE_UNKNOWN
-
-
-def _command(event: Any, field_number: int) -> dimse.Command:
-    """The command set of a request, as the front would have read it."""
-    request = event.request
-    named = "Requested" if field_number == dimse.N_ACTION_RQ else "Affected"
-    return dimse.Command(
-        field=field_number,
-        message_id=request.MessageID,
-        sop_class=str(getattr(request, f"{named}SOPClassUID", None) or ""),
-        sop_instance=str(getattr(request, f"{named}SOPInstanceUID", None) or ""),
-        has_data_set=True,  # what has none is not empty, and refused for that
-        event_type=getattr(request, "EventTypeID", None),
-        action_type=getattr(request, "ActionTypeID", None),
-    )
-
-
-def _context(event: Any) -> AnsweredContext:
-    return AnsweredContext(
-        context_id=event.context.context_id,
-        result=0,
-        abstract_syntax=str(event.context.abstract_syntax),
-        transfer_syntax=str(event.context.transfer_syntax),
-    )
-
-
-def _information(event: Any) -> BytesIO | None:
-    name = "ActionInformation" if event.event is evt.EVT_N_ACTION else "EventInformation"
-    found: BytesIO | None = getattr(event.request, name)
-    return found
 
 
 def _taken(

@@ -11,7 +11,7 @@ from socketserver import TCPServer
 import pynetdicom
 import pytest
 from pynetdicom import AE, evt
-from pynetdicom.association import Association
+from pynetdicom.association import Association, ServiceUser
 from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.transport import AssociationServer, RequestHandler, ThreadedAssociationServer
 
@@ -91,4 +91,6 @@ def test_what_the_stock_server_is_driven_by_is_there() -> None:
     assert issubclass(ThreadedAssociationServer, AssociationServer)
     for method in ("abort", "kill", "join", "network_timeout"):
         assert hasattr(Association, method)
+    for name in ("user_identity", "add_negotiation_item"):
+        assert hasattr(ServiceUser, name)
     assert uid_to_service_class("1.2.840.10008.1.20.1").__name__ == "StorageCommitmentServiceClass"

@@ -285,6 +285,7 @@ def with_items(request: bytes, items: bytes) -> bytes:
     return request[:2] + struct.pack(">I", len(body)) + body
 
 
+@pytest.mark.parametrize("front", ["own", "stock"])
 @pytest.mark.parametrize(("counts", "answer"), [(True, 1), (True, 0), (False, 1)])
 def test_an_identity_is_handed_on_and_its_acceptance_told_where_it_counts(
     storage_scp: Callable, spool_receiver, wire, counts: bool, answer: int
