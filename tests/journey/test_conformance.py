@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import socket
+import ssl
 from pathlib import Path
 
 import click
@@ -10,9 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from dicom_node.cli.conformance import conformance
-from dicom_node.config.load import FILE_NAME, shipped
+from dicom_node.cli.sheet import sheet
+from dicom_node.config.load import FILE_NAME, load, shipped
 from dicom_node.dimse import conformance as tables
 from dicom_node.dimse.contexts import acceptor_contexts
+from dicom_node.node.statement import Machine, statement
 
 WIDTH = 80
 
@@ -111,19 +116,93 @@ def test_the_sheet_says_what_to_enter_and_fits_on_a_page(tmp_path: Path):
         assert told in page
 
 
-def test_the_sheet_of_a_node_that_all_hear_names_no_loopback_address(tmp_path: Path):
+def test_the_sheet_of_a_node_that_all_hear_names_the_machine_and_no_loopback(tmp_path: Path):
     page = run("--sheet", "--config", site(tmp_path, ('"127.0.0.1"', '"0.0.0.0"')))
+    (host,) = [line for line in page.splitlines() if line.startswith("  Host ")]
 
-    assert "the address of this machine" in page
+    assert host.split()[1].rstrip(",") == socket.gethostname()
+    assert "127." not in host
+    assert f"DICOMNODE, {socket.gethostname()}, port 11112" in " ".join(page.split())
     assert "hears this machine alone" not in page
+
+
+def test_the_sheet_gives_every_address_that_the_machine_knows_of_itself(tmp_path: Path):
+    config = load(site(tmp_path, ('"127.0.0.1"', '"0.0.0.0"')))
+    machine = Machine(name="ai-node.test", addresses=("10.1.2.3", "10.9.9.9"))
+
+    assert "ai-node.test, 10.1.2.3, 10.9.9.9 (as the" in sheet(statement(config, machine))
+
+
+TLS = tuple((f"# {key} = ", f"{key} = ") for key in ("certificate", "key", "ca"))
+BY_TLS = """
+[[peer]]
+name = "ct"
+ae_title = "CT1"
+host = "10.1.2.3"
+port = 2762
+may = ["store", "commit"]
+offers = ["store"]
+tls = true
+certificates = ["subject:CN=ct1.test"]
+user = "ct"
+passcode = "env:CT_PASSCODE"
+max_associations = 3
+objects_per_minute = 600
+in_flight_mib = 64
+idle_s = 300
+"""
+
+
+def test_the_sheet_says_what_is_to_be_imported_shown_and_entered_for_tls(
+    tmp_path: Path, certificates: Path
+):
+    certificates.rename(tmp_path / "tls")
+    config = site(tmp_path, *TLS)
+    config.write_text(config.read_text() + BY_TLS)
+    text = run("--sheet", "--config", config)
+    page = " ".join(text.split())
+
+    assert [line for line in text.splitlines() if len(line) > WIDTH] == []
+    der = ssl.PEM_cert_to_DER_cert((tmp_path / "tls" / "node.pem").read_text())
+    assert hashlib.sha256(der).hexdigest() in page.replace(" ", "")
+    for told in (
+        "O=FOR TESTS ONLY,CN=node.test, for node.test, localhost, 127.0.0.1; good until 2126-",
+        "issued by O=FOR TESTS ONLY,CN=test CA: import that CA",
+        "who calls must show a certificate; it must come from one of these CAs",
+        "CT1 at 10.1.2.3:2762, called by TLS: it must show a certificate with subject:CN=ct1.test",
+        "by TLS alone, with the certificate subject:CN=ct1.test",
+        "ct, with its passcode: user identity type 2, which counts over TLS alone",
+        "send images to this node; ask this node to keep them (Storage Commitment)",
+        "the node asks it to store results results by route",
+        "3 associations, 600 objects a minute, 64 MiB on the way at a time, 300 s of silence",
+    ):
+        assert told in page, told
+
+
+def test_a_certificate_that_cannot_be_used_is_no_obstacle_to_the_sheet(tmp_path: Path):
+    config = site(tmp_path, *TLS)
+    config.write_text(config.read_text() + BY_TLS)
+
+    assert "it cannot be used: `dicom-node doctor` says why" in run("--sheet", "--config", config)
+
+
+def test_the_sheet_has_the_uid_of_every_transfer_syntax_and_of_each_class_of_ct(tmp_path: Path):
+    page = run("--sheet", "--config", site(tmp_path))
+    words = page.replace(",", " ").split()
+
+    syntaxes = [str(uid) for uid in acceptor_contexts()[-1].transfer_syntax]
+    short = [uid.removeprefix("1.2.840.10008.1.2.4") for uid in syntaxes]
+    assert [uid for uid in short if uid not in words] == []
+    assert {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"} <= set(words)
+    assert "aborted after 60 s of silence" in page
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ('networks = ["127.0.0.0/8"]', "Calls from: 127.0.0.0/8."),
-        ("networks = []", "Calls from: 127.0.0.1."),
-        ('networks = []\nhost = "pacs.site"', "Calls from: any address"),
+        ('networks = ["127.0.0.0/8"]', "calls from 127.0.0.0/8 it may"),
+        ("networks = []", "calls from 127.0.0.1 it may"),
+        ('networks = []\nhost = "pacs.site"', "calls from any address"),
     ],
     ids=["networks", "an address", "a name"],
 )

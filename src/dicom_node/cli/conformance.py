@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dicom_node.cli.common import config_option, json_option, print_json
+from dicom_node.cli.machine import this_machine
 from dicom_node.cli.sheet import sheet
 from dicom_node.cli.statement import document
 from dicom_node.config.load import load
@@ -38,7 +39,8 @@ def conformance(one_page: bool, out: Path | None, config_path: Path | None, as_j
     """
     if as_json and (one_page or out is not None):
         raise click.UsageError("--json goes to standard output, and is all there is")
-    facts = statement(load(config_path))
+    config = load(config_path)
+    facts = statement(config, this_machine(config))
     if as_json:
         print_json(_plain(facts))
         return

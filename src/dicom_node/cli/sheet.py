@@ -2,64 +2,95 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from dicom_node.decide.routing import calls_from
+from dicom_node.cli.sheet_peers import peers
+from dicom_node.cli.sheet_rows import WIDTH, day, fingerprint, hanging, rows
 from dicom_node.dimse.conformance import name_of
-from dicom_node.domain.records import Peer
-from dicom_node.domain.text import printable
-from dicom_node.node.statement import Statement, routes_to
+from dicom_node.dimse.tls import VERSIONS
+from dicom_node.node.statement import Statement
 
-WIDTH, _INDENT = 80, 18
 _UNCOMPRESSED = "Little Endian"
+_CT = "CT Image Storage"
 _PUSH = "Push"
+_ROOT = "1.2.840.10008.1.2.4"  # of nearly all compressed transfer syntaxes
 
 
 def sheet(facts: Statement) -> str:
     """The page: plain text, 80 columns."""
     lines = [f"DICOM-NODE {facts.version}: SHEET FOR THE PACS", "=" * WIDTH]
-    for title, rows in (
+    for title, told in (
         ("THIS NODE", _node(facts)),
+        ("BY TLS", _tls(facts)),
         ("WHAT IT TAKES", _takes(facts)),
         ("WHAT IT MAKES", _makes(facts)),
     ):
-        lines += ["", title, *_rows(rows)]
+        if found := list(rows(told)):
+            lines += ["", title, *found]
     lines += ["", "TO ENTER ON THE PACS", *_steps(facts)]
-    lines += ["", "WHOM THE NODE KNOWS", *_peers(facts)]
+    lines += ["", "WHOM THE NODE KNOWS", *peers(facts)]
     lines += ["", "In full: dicom-node conformance. Does it work? dicom-node doctor"]
     return "\n".join(lines) + "\n"
 
 
-def _rows(rows: Iterable[tuple[str, str]]) -> Iterable[str]:
-    for name, text in rows:
-        yield from _hanging(f"  {name}", text, _INDENT)
-
-
-def _hanging(head: str, text: str, indent: int) -> list[str]:
-    lines = textwrap.wrap(
-        printable(text), WIDTH - indent, break_long_words=False, break_on_hyphens=False
-    )
-    first, *more = lines or [""]
-    return [f"{head:<{indent}}{first}", *(" " * indent + line for line in more)]
-
-
 def _node(facts: Statement) -> Iterable[tuple[str, str]]:
-    heard = " (it hears this machine alone: node.host)" if facts.local else ""
-    if facts.everywhere:
-        heard = f" (it listens on all: {facts.config.node.host})"
-    yield "AE title", facts.config.node.ae_title
-    yield "Host", facts.host + heard
+    config, limits = facts.config, facts.limits
+    yield "AE title", config.node.ae_title
+    yield "Host", _host(facts)
     yield "Port", facts.entrance.removeprefix("port ")
-    yield "TLS", facts.tls or "not configured"
+    if not facts.tls:
+        yield "TLS", "not configured"
     yield (
         "Associations",
-        f"{facts.limits.associations_max} at a time, "
-        f"{facts.config.receive.peer_associations()} with one peer",
+        f"{limits.associations_max} at a time, {config.receive.peer_associations()} with one peer; "
+        f"aborted after {limits.patience.idle_s:g} s of silence",
     )
-    yield "Largest PDU", f"{facts.limits.pdu_bytes} bytes"
-    yield "Configuration", Path(facts.config.source).name
+    yield "Largest PDU", f"{limits.pdu_bytes} bytes"
+    yield "Configuration", Path(config.source).name
+
+
+def _host(facts: Statement) -> str:
+    if facts.local:
+        return f"{facts.host} (it hears this machine alone: node.host)"
+    if not facts.everywhere:
+        return facts.host
+    known = ", ".join((facts.host, *facts.machine.addresses))
+    return (
+        f"{known} (as the machine knows itself: behind NAT, or in a container, enter what leads to "
+        "it)"
+    )
+
+
+def _tls(facts: Statement) -> Iterable[tuple[str, str]]:
+    """What is to be entered and imported at the other side; nothing where there is no TLS."""
+    tls, shown = facts.config.tls, facts.shown
+    if not facts.tls:
+        return
+    yield "Versions", VERSIONS
+    if tls.certificate is not None and shown is None:
+        yield "Certificate", "it cannot be used: `dicom-node doctor` says why"
+    if shown is not None:
+        names = f", for {', '.join(shown.names)}" if shown.names else ""
+        yield "Certificate", f"{shown.subject}{names}; good until {day(shown.expires_at)}"
+        yield "  SHA-256", fingerprint(shown.sha256)
+        itself = shown.issuer == shown.subject
+        issuer = "itself: import the certificate" if itself else f"{shown.issuer}: import that CA"
+        yield "  issued by", f"{issuer} on each peer"
+    if facts.tls_port:
+        yield "Peers show", _wanted(facts)
+    for one in facts.trusted:
+        yield "  CA", f"{one.subject}; good until {day(one.expires_at)}"
+        yield "  SHA-256", fingerprint(one.sha256)
+
+
+def _wanted(facts: Statement) -> str:
+    """Which certificate who calls by TLS is to have."""
+    if facts.config.tls.ca is None:
+        return "no certificate: none is asked for"
+    must = "must" if facts.config.tls.require_client_certificate else "may, and need not,"
+    whose = "one of these CAs, or be" if facts.trusted else "an issuer in `tls.ca`, or be"
+    return f"who calls {must} show a certificate; it must come from {whose} in `tls.ca` itself"
 
 
 def _takes(facts: Statement) -> Iterable[tuple[str, str]]:
@@ -71,24 +102,28 @@ def _takes(facts: Statement) -> Iterable[tuple[str, str]]:
         f"{len(facts.stored)} SOP Classes{more}: every kind of image, report, waveform, "
         "presentation and RT object",
     )
+    for context in facts.stored:
+        if (name := name_of(context.abstract_syntax)).endswith(_CT):
+            yield "  of CT", f"{name}  {context.abstract_syntax}"
     plain = [uid for uid in facts.storage_syntaxes if _UNCOMPRESSED in name_of(uid)]
     packed = [uid for uid in facts.storage_syntaxes if uid not in plain]
-    yield "Syntaxes", ", ".join(name_of(uid) for uid in plain)
-    yield "  compressed", ", ".join(_families(packed))
+    yield "Syntaxes", ", ".join(f"{name_of(uid)} {uid}" for uid in plain)
+    yield "  compressed", f"{', '.join(_families(packed))} (.50 is {_ROOT}.50)"
     yield "Largest object", f"{facts.limits.object_bytes / 1024**3:g} GiB"
     may = ", ".join(peer.name for peer in facts.config.peers if "commit" in peer.may)
-    yield "Commitment", f"asked by {may}" if may else "nobody may ask for it"
+    asked = f"{may} may ask this node to keep images" if may else "no peer may ask this node for it"
+    yield "Commitment", asked
 
 
 def _families(uids: Sequence[str]) -> Iterable[str]:
-    """The first words of the names, each once: 32 syntaxes are too many for a page."""
-    known: dict[str, int] = {}
+    """The first words of the names, each once, with the UIDs: 32 names are too many for a page."""
+    known: dict[str, list[str]] = {}
     for uid in uids:
         name = name_of(uid).split(" Image Compression")[0].split(",")[0].split(" Part 2")[0]
         family = name.removeprefix("Fragmentable ").split("/")[0].split(" (")[0]
         family = family.replace("High-Throughput", "HT").split(" Main")[0].split(" with ")[0]
-        known[family] = known.get(family, 0) + 1
-    return known
+        known.setdefault(family, []).append(uid.removeprefix(_ROOT))
+    return (f"{family} {' '.join(found)}" for family, found in known.items())
 
 
 def _makes(facts: Statement) -> Iterable[tuple[str, str]]:
@@ -121,7 +156,8 @@ def _steps(facts: Statement) -> Iterable[str]:
         (
             "Commitment",
             offering("commit"),
-            f"let {title} ask for Storage Commitment; the report (N-EVENT-REPORT) goes to {us}.",
+            f"let {title} ask that its results are kept (Storage Commitment; {title} is SCU). The "
+            f"report (N-EVENT-REPORT) goes to {us}.",
         ),
         (
             "Query",
@@ -134,37 +170,9 @@ def _steps(facts: Statement) -> Iterable[str]:
             f"let {title} ask by C-MOVE or C-GET; {title} is a move destination: {us}.",
         ),
     ]
-    for number, (name, peers, text) in enumerate(steps, 1):
-        names = [peer.name for peer in peers]
+    for number, (name, concerned, text) in enumerate(steps, 1):
+        names = [peer.name for peer in concerned]
         if name == _PUSH and config.receive.unknown_peers == "accept":
             names.append("anybody else")
         said = f"On {', '.join(names)}: {text}" if names else "nothing: it is asked of no peer"
-        yield from _hanging(f"  {number} {name}", said, _INDENT)
-
-
-def _peers(facts: Statement) -> Iterable[str]:
-    for peer in facts.config.peers:
-        yield from _hanging(f"  {peer.name}", _peer(facts, peer), _INDENT)
-    unknown = facts.config.receive.unknown_peers
-    if unknown == "accept":
-        yield from _hanging("  anybody else", "may verify and store; gets no results", _INDENT)
-    elif not facts.config.peers:
-        yield "  nobody: add [[peer]] to the configuration"
-    if unknown == "echo":
-        yield from _hanging("  anybody else", "may verify (C-ECHO), and nothing else", _INDENT)
-
-
-def _peer(facts: Statement, peer: Peer) -> str:
-    address = ", ".join(calls_from(peer)) or "any address (`networks` is not configured)"
-    may = ", ".join(sorted(peer.may)) or "nothing but C-ECHO"
-    offers = ", ".join(sorted(peer.offers)) or "nothing"
-    if peer.certificates:
-        address += " (by TLS, with its certificate)"
-    if peer.user:
-        address += f" (as user {peer.user})"
-    where = f"{peer.host}:{peer.port}" + (" (by TLS)" if peer.tls else "")
-    routes = ", ".join(route.name for route in routes_to(facts.config, peer)) or "none"
-    return (
-        f"{peer.ae_title} at {where}. Calls from: {address}. May: {may}. "
-        f"Offers: {offers}. Results by route: {routes}."
-    )
+        yield from hanging(f"  {number} {name}", said)

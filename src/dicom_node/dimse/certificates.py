@@ -7,7 +7,7 @@ import hashlib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,12 +30,15 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
     """A certificate, and from when until when it is good (UTC seconds). whose: OWN, or a CA's
-    subject. sha256: of the node's own."""
+    subject. sha256: of its DER form. names: hosts and addresses that it is for."""
 
     whose: str
     begins_at: float = float("-inf")
     expires_at: float
     sha256: str = ""
+    subject: str = ""
+    issuer: str = ""
+    names: tuple[str, ...] = ()
 
     def holds(self, now: float) -> bool:
         """Whether it is good at that time."""
@@ -57,9 +60,10 @@ def validities(files: TlsFiles) -> list[Validity]:
     if files.ca:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust(context, files.ca)
-        for known in context.get_ca_certs():
+        ders = context.get_ca_certs(binary_form=True)
+        for known, der in zip(context.get_ca_certs(), ders, strict=True):
             whose = f"the CA {subject_text(subject_in(known))} of tls.ca"
-            found.append(_validity(whose, known, None))
+            found.append(_validity(whose, known, der))
     return found
 
 
@@ -78,7 +82,17 @@ def _validity(whose: str, known: Mapping[str, object], der: bytes | None) -> Val
         begins_at=float(ssl.cert_time_to_seconds(str(known["notBefore"]))),
         expires_at=float(ssl.cert_time_to_seconds(str(known["notAfter"]))),
         sha256=hashlib.sha256(der).hexdigest() if der else "",
+        subject=subject_text(subject_in(known)),
+        issuer=subject_text(subject_in({"subject": known.get("issuer", ())})),
+        names=tuple(_names(known)),
     )
+
+
+def _names(known: Mapping[str, object]) -> Iterator[str]:
+    names = known.get("subjectAltName", ())
+    for kind, value in names if isinstance(names, tuple) else ():
+        if kind in ("DNS", "IP Address"):
+            yield value
 
 
 def _shown_to_itself(files: TlsFiles, trusted: str, flags: int) -> ssl.SSLObject:

@@ -14,9 +14,11 @@ from dicom_node.config.listing import NOT_CONFIGURED, Setting, settings
 from dicom_node.config.load import Config
 from dicom_node.decide.routing import SENDER, Route
 from dicom_node.dimse import conformance
+from dicom_node.dimse.certificates import OWN, Validity, validities
 from dicom_node.dimse.conformance import Context
 from dicom_node.dimse.contract import Limits
 from dicom_node.dimse.tls import PROFILE, VERSIONS
+from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.domain.records import Peer
 from dicom_node.iod import rejection, secondary
@@ -43,10 +45,20 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where the node is installed, as the machine knows itself: from outside, behind address
+    translation or in a container, it has other names. name: "" where nobody has looked."""
+
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """The facts. accepted, proposed: presentation contexts; for the results those of `created`.
 
-    models: those that an enabled route uses. settings: every key but paths and secrets.
+    models: those that an enabled route uses. settings: every key but paths and secrets. shown: the
+    node's certificate, if it can be used. trusted: the CAs of tls.ca.
     """
 
     version: str
@@ -59,6 +71,9 @@ class Statement:
     created: tuple[Created, ...]
     models: tuple[ModelManifest, ...]
     settings: tuple[Setting, ...]
+    machine: Machine = Machine()
+    shown: Validity | None = None
+    trusted: tuple[Validity, ...] = ()
 
     @property
     def stored(self) -> tuple[Context, ...]:
@@ -77,8 +92,10 @@ class Statement:
 
     @property
     def host(self) -> str:
-        """Where peers find it, as far as the configuration tells."""
-        return "the address of this machine" if self.everywhere else self.config.node.host
+        """Where peers find it, as far as configuration and machine tell."""
+        if not self.everywhere:
+            return self.config.node.host
+        return self.machine.name or "the address of this machine"
 
     @property
     def port(self) -> str:
@@ -161,9 +178,10 @@ def routes_to(config: Config, peer: Peer) -> tuple[Route, ...]:
     )
 
 
-def statement(config: Config) -> Statement:
+def statement(config: Config, machine: Machine | None = None) -> Statement:
     """All of it. Raises ToolError for a model that cannot be used."""
     created = _created(config)
+    certificates = _certificates(config)
     receive = config.receive
     used = {route.tool_id for route in config.routes if route.enabled}
     return Statement(
@@ -180,7 +198,18 @@ def statement(config: Config) -> Statement:
         created=created,
         models=tuple(m for name, m in load_models(config.models_dir).items() if name in used),
         settings=settings(config),
+        machine=machine or Machine(),
+        shown=next((one for one in certificates if one.whose == OWN), None),
+        trusted=tuple(one for one in certificates if one.whose != OWN),
     )
+
+
+def _certificates(config: Config) -> list[Validity]:
+    """Those of the configuration; none where they cannot be used: `doctor` says why."""
+    try:
+        return validities(config.tls.files())
+    except ConfigurationError:
+        return []
 
 
 def _created(config: Config) -> tuple[Created, ...]:
