@@ -11,6 +11,8 @@ from dicom_node.decide import match, routing
 from dicom_node.decide.admission import FINGERPRINT
 from dicom_node.domain.identifiers import is_ae_title
 
+_SECOND = '; a second node can serve a peer that needs "stock"'
+
 
 def cross_checks(file: File) -> list[str]:
     """One sentence for each contradiction within the file."""
@@ -47,9 +49,9 @@ def _where(index: int, route: str, key: str) -> str:
 
 def _front(file: File) -> Iterator[str]:
     if file.receive.front == "stock" and file.receive.processes > 1:
-        yield 'receive.processes is above 1: that needs receive.front = "own"'
+        yield f'receive.processes is above 1: that needs receive.front = "own"{_SECOND}'
     if file.receive.front == "stock" and file.tls.certificate is not None:
-        yield 'tls.certificate is set: TLS needs receive.front = "own"'
+        yield f'tls.certificate is set: TLS needs receive.front = "own"{_SECOND}'
 
 
 def _times(file: File) -> Iterator[str]:

@@ -132,7 +132,8 @@ class Receive(Section):
     front: Literal["own", "stock"] = Field(
         default="own",
         description="Which server receives. `stock` is pynetdicom's own, without the limits of the "
-        "node's: for the day on which a peer does not get on with that.",
+        "node's: for the day on which a peer does not get on with that. It has no TLS and no "
+        "`processes`: where these are used, a second node serves that peer.",
     )
 
     def peer_associations(self) -> int:

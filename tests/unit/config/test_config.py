@@ -205,12 +205,14 @@ def test_peers_and_routes_become_the_values_that_the_judgments_take():
         ),
         (
             '[receive]\nfront = "stock"\nprocesses = 2',
-            'receive.processes is above 1: that needs receive.front = "own"',
+            'receive.processes is above 1: that needs receive.front = "own"'
+            '; a second node can serve a peer that needs "stock"',
         ),
         (
             '[receive]\nfront = "stock"\n[tls]\ncertificate = "c.pem"\nkey = "k.pem"\n'
             "require_client_certificate = false",
-            'tls.certificate is set: TLS needs receive.front = "own"',
+            'tls.certificate is set: TLS needs receive.front = "own"'
+            '; a second node can serve a peer that needs "stock"',
         ),
         (
             "[complete]\nrelease_s = 30",
