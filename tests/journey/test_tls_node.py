@@ -319,6 +319,12 @@ def test_a_series_comes_by_tls_and_its_result_goes_back_by_tls(node: Any, pacs: 
     series = images(6)
     assert [association.send_c_store(image).Status for image in series] == [0] * 6
     association.release()
+    told = told_of(node, series[0].SeriesInstanceUID)
+    assert any(
+        line.startswith("CT1 at 127.0.0.1 opened association ")
+        and line.endswith(" by TLS 1.3 as O=FOR TESTS ONLY,CN=ct1.test")
+        for line in told
+    ), told
     node.wait(lambda: len(pacs.attempts) > before)
     assert {result.Modality for result in pacs.datasets()} == {"SEG"}
 

@@ -123,7 +123,10 @@ class Acceptor:
         connection.settimeout(self._house.limits.handshake_s)
         connection.do_handshake()
         self._request = replace(
-            self._request, over_tls=True, certificate=tls.certificate_of(connection)
+            self._request,
+            over_tls=True,
+            tls_version=tls.version_of(connection),
+            certificate=tls.certificate_of(connection),
         )
 
     def _break(self, error: ssl.SSLError) -> None:

@@ -47,8 +47,8 @@ class AssociationRequest:
     """Who calls whom, and from where. proposes_storage: more than Verification and Storage
     Commitment, whether or not any of it will be accepted.
 
-    certificate: by which it has proven itself; over_tls: whether it could. identity: what user it
-    says it is, which nobody has looked at.
+    certificate: by which it has proven itself; over_tls: whether it could; tls_version: such as
+    "TLS 1.3". identity: what user it says it is, which nobody has looked at.
     """
 
     calling_ae: str
@@ -57,6 +57,7 @@ class AssociationRequest:
     port: int
     proposes_storage: bool = True
     over_tls: bool = False
+    tls_version: str = ""
     certificate: Certificate | None = None
     identity: Identity | None = None
 

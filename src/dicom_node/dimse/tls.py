@@ -88,6 +88,11 @@ def is_gone(error: ssl.SSLError) -> bool:
     return isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
+def version_of(connection: ssl.SSLSocket) -> str:
+    """As people write it: "TLS 1.3"."""
+    return (connection.version() or "TLS").replace("TLSv", "TLS ")
+
+
 def certificate_of(connection: ssl.SSLSocket) -> Certificate | None:
     """What the other side has proven itself by; None if it showed nothing."""
     der = connection.getpeercert(binary_form=True)

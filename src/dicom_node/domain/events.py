@@ -30,7 +30,8 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationOpened:
-    """A peer was admitted, and has begun to store. user: whom it proved to be, if it must."""
+    """A peer was admitted, and has begun to store. user: whom it proved to be, if it must. secured: by
+    which TLS, and as whom; "" if it came in clear."""
 
     at: float
     number: int
@@ -38,6 +39,7 @@ class AssociationOpened:
     called_ae: str
     address: str
     user: str = ""
+    secured: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

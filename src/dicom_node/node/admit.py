@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 
 from dicom_node.config.secrets import reveal
 from dicom_node.decide.admission import (
+    FINGERPRINT,
     NAME,
     NAME_AND_PASSCODE,
     Caller,
     Stranger,
     identified,
+    subject_text,
     whom,
 )
 from dicom_node.decide.telling import Pace
@@ -42,6 +44,7 @@ ONCE = Pace()  # an hour, of the same
 OF_ADDRESS = Pace(first=50, then=1000)
 STRANGERS = Pace(first=500, then=1000)
 _AE_TITLE_MAX = 64  # of what is no AE title, for the record
+_SUBJECT_MAX = 200  # of a certificate, likewise
 
 _log = logging.getLogger("dicom_node")
 
@@ -239,8 +242,9 @@ class Doors:
 
     def echoed(self, request: AssociationRequest) -> None:
         """A line in the log, and no trace in the catalog: IT probes every few seconds."""
-        who = printable(request.calling_ae)
-        _log.info("%s at %s: C-ECHO was answered", who, request.address)
+        who, secured = printable(request.calling_ae), _secured(request)
+        where = f"{request.address} by {secured}" if secured else request.address
+        _log.info("%s at %s: C-ECHO was answered", who, where)
 
     def may_store(self, number: int) -> bool:
         """Whether what comes on this association is stored."""
@@ -320,6 +324,7 @@ class Doors:
                 called_ae=association.request.called_ae,
                 address=association.request.address,
                 user=association.user,
+                secured=_secured(association.request),
             ),
         )
 
@@ -343,6 +348,17 @@ def _caller(request: AssociationRequest) -> Caller:
         certificate=request.certificate,
         identity=request.identity,
     )
+
+
+def _secured(request: AssociationRequest) -> str:
+    """For the record: which TLS, and whose certificate; "" for none."""
+    if not request.over_tls:
+        return ""
+    shown = request.certificate
+    if shown is None:
+        return f"{request.tls_version} without a certificate"
+    whose = printable(subject_text(shown.subject))[:_SUBJECT_MAX]
+    return f"{request.tls_version} as {whose or FINGERPRINT + shown.sha256}"
 
 
 def _user(peer: Peer, caller: Caller) -> Stranger | None:

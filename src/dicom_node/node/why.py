@@ -207,12 +207,13 @@ def _associations(catalog: Catalog, series: Series, names: Names) -> Iterator[Li
             if isinstance(event, e.AssociationBroken) and event.number in numbers:
                 yield _line(event, names)
     for a in associations:
+        secured = _secured(catalog, a.number)
         yield Line(
             at=a.opened_at,
-            text=opened(a.calling_ae, a.address, a.number),
+            text=opened(a.calling_ae, a.address, a.number, secured),
             kind="AssociationOpened",
             thread="opened",
-            group=f"{a.calling_ae} {a.address}",
+            group=f"{a.calling_ae} {a.address} {secured}",
             few=3,
         )
         if a.ended_at is not None:
@@ -224,6 +225,12 @@ def _associations(catalog: Catalog, series: Series, names: Names) -> Iterator[Li
                 group=a.ended or "",
                 few=3,
             )
+
+
+def _secured(catalog: Catalog, number: int) -> str:
+    """By which TLS an association came."""
+    told = catalog.views.events_about(f"association {number}")
+    return next((x.secured for _, x in told if isinstance(x, e.AssociationOpened)), "")
 
 
 def _arrivals(events: Sequence[e.Event], known: dict[str, Instance]) -> Iterator[Line]:

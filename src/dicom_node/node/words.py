@@ -97,10 +97,14 @@ def clock_text(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
-def opened(calling_ae: str, address: str, number: int) -> str:
-    """Who opened an association; after a rebuild of the catalog the address may not be known."""
+def opened(calling_ae: str, address: str, number: int, secured: str) -> str:
+    """Who opened an association; after a rebuild of the catalog the address may not be known.
+
+    secured: see AssociationOpened.
+    """
     where = f" at {address}" if address else ""
-    return f"{calling_ae}{where} opened association {number}"
+    how = f" by {secured}" if secured else ""
+    return f"{calling_ae}{where} opened association {number}{how}"
 
 
 def warned(event: e.InstanceArrived) -> str:
@@ -129,7 +133,7 @@ def _of_reception(event: e.Event, names: Names, outcome: str) -> str:  # noqa: P
         case e.NodeStarted():
             return f"the node was started (version {event.version}){_doubted(event)}"
         case e.AssociationOpened():
-            return opened(event.calling_ae, event.address, event.number)
+            return opened(event.calling_ae, event.address, event.number, event.secured)
         case e.AssociationEnded():
             return f"association {event.number} was {event.how}"
         case e.AssociationRejected():

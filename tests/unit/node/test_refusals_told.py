@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from dicom_node.catalog import Catalog
+from dicom_node.catalog import Catalog, codec
 from dicom_node.dimse.contract import AssociationRequest, Refusal, StoreAnswer, StoreRequest
 from dicom_node.dimse.status import LOCAL_LIMIT_EXCEEDED
 from dicom_node.domain import events as e
 from dicom_node.domain.records import Peer
+from dicom_node.domain.security import Certificate
 from dicom_node.node import bell as bells
 from dicom_node.node import refusals
 from dicom_node.node.admit import Admission
@@ -22,6 +23,7 @@ from dicom_node.node.journal import Journal
 from dicom_node.node.receive import StorageReceiver
 from dicom_node.node.refusals import EACH, KEPT_S
 from dicom_node.node.why import stories
+from dicom_node.node.words import opened
 from dicom_node.spool.store import Spool
 from dicom_node.testing.series import a_series
 
@@ -206,6 +208,43 @@ def test_an_echo_is_one_line_in_the_log_and_nothing_in_the_catalog(
         "CT1 at 127.0.0.1: C-ECHO was answered",
     )
     assert events(node) == []
+
+
+@pytest.mark.parametrize(
+    ("certificate", "told"),
+    [
+        (None, "TLS 1.2 without a certificate"),
+        (
+            Certificate(sha256="ab" * 32, subject=(("CN", "pacs.hospital"), ("O", "A, B\n"))),
+            "TLS 1.2 as CN=pacs.hospital,O=A\\, B\\n",
+        ),
+        (Certificate(sha256="ab" * 32), "TLS 1.2 as sha256:" + "ab" * 32),
+    ],
+)
+def test_who_came_by_tls_is_recorded_with_the_certificate_that_he_showed(
+    node, caplog: pytest.LogCaptureFixture, certificate: Certificate | None, told: str
+):
+    caplog.set_level(logging.INFO, "dicom_node")
+    plain = asking()
+    secure = replace(plain, over_tls=True, tls_version="TLS 1.2", certificate=certificate)
+    node.receiver.echoed(secure)
+    assert caplog.messages == [f"CT1 at 127.0.0.1 by {told}: C-ECHO was answered"]
+    for number, request in enumerate((plain, secure)):
+        refuse(node, node.receiver.admit(request), f"1.2.{number}")
+
+    first, second = (event for event in events(node) if isinstance(event, e.AssociationOpened))
+    assert (first.secured, second.secured) == ("", told)
+    words = [opened("CT1", "127.0.0.1", 7, one.secured) for one in (first, second)]
+    assert words == [
+        "CT1 at 127.0.0.1 opened association 7",
+        f"CT1 at 127.0.0.1 opened association 7 by {told}",
+    ]
+
+
+def test_an_association_that_was_recorded_before_this_is_one_in_clear():
+    old = '{"at":1.0,"number":7,"calling_ae":"A","called_ae":"B","address":"10.1.2.3"}'
+
+    assert codec.from_json("AssociationOpened", old).secured == ""
 
 
 def test_the_idle_limit_of_a_peer_is_that_of_its_associations(node):

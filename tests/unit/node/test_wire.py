@@ -32,6 +32,7 @@ CALLER = AssociationRequest(
     address="127.0.0.1",
     port=104,
     over_tls=True,
+    tls_version="TLS 1.3",
     certificate=Certificate(sha256="ab", subject=(("CN", "a, b"), ("O", "é"))),
     identity=Identity(kind=2, primary=b"\xff\0", secondary=b"", wants_answer=True),
 )
