@@ -17,6 +17,7 @@ from dicom_node.dimse import conformance as tables
 from dicom_node.dimse.conformance import Context, name_of
 from dicom_node.dimse.status import meaning, rejection_words
 from dicom_node.domain.errors import NodeError
+from dicom_node.node.clock import SystemClock
 from dicom_node.node.statement import Statement, statement
 
 
@@ -44,7 +45,7 @@ def conformance(one_page: bool, out: Path | None, config_path: Path | None, as_j
     if as_json:
         print_json(_plain(facts))
         return
-    text = sheet(facts) if one_page else document(facts)
+    text = sheet(facts) if one_page else document(facts, SystemClock().now())
     if out is None:
         click.echo(text, nl=False)
         return

@@ -1,15 +1,17 @@
-"""The Conformance Statement as a document: sections as in PS3.2 Annex A."""
+"""The Conformance Statement as a document: sections as in Annex A of PS3.2 of 2008."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_node.cli.page import Page
+from dicom_node.cli.sheet_rows import day
 from dicom_node.cli.statement_entity import entity
 from dicom_node.cli.statement_objects import objects
 from dicom_node.config.listing import settings_of
-from dicom_node.dimse.conformance import ECHO, name_of
+from dicom_node.dimse.conformance import ECHO, OTHERS, category_of, name_of
 from dicom_node.domain.records import Peer
 from dicom_node.iod.text import CHARACTER_SETS
 from dicom_node.node.audited import TOLD
@@ -41,11 +43,11 @@ _FLOW = """
 """
 
 
-def document(facts: Statement) -> str:
-    """The whole statement, in Markdown."""
+def document(facts: Statement, written_at: float) -> str:
+    """The whole statement, in Markdown. written_at: UTC seconds."""
     page = Page()
     page.title("DICOM Conformance Statement: dicom-node")
-    _cover(page, facts)
+    _cover(page, facts, written_at)
     _overview(page, facts)
     page.head("2", "Table of contents")
     page.contents()
@@ -55,19 +57,20 @@ def document(facts: Statement) -> str:
     _interfaces(page, facts)
     _configuration(page, facts)
     page.head("5", "Media interchange")
-    page.say(NONE, "The node writes no DICOM media and reads none.")
+    page.say(NONE, "The node writes no DICOM media and reads none, and makes no CDA of DICOM.")
     _character_sets(page)
     _security(page, facts)
     objects(page, facts)
     return page.text()
 
 
-def _cover(page: Page, facts: Statement) -> None:
+def _cover(page: Page, facts: Statement, written_at: float) -> None:
     page.table(
         ("Item", "Value"),
         [
             ("Product", "dicom-node"),
             ("Version", facts.version),
+            ("Date", day(written_at)),
             ("AE title", facts.config.node.ae_title),
             ("Configuration", Path(facts.config.source).name),
         ],
@@ -75,7 +78,8 @@ def _cover(page: Page, facts: Statement) -> None:
     page.say(
         "Written by `dicom-node conformance` from this configuration and from the tables that the",
         "program itself works by; another configuration has another statement. Sections are",
-        "numbered as in PS3.2 Annex A, without the A.",
+        "numbered as in the template of PS3.2 of 2008, its Annex A, without the A. That has been",
+        "retired since: the template of today, PS3.2 Annex N, is not followed.",
     )
 
 
@@ -86,16 +90,24 @@ def _overview(page: Page, facts: Statement) -> None:
         "models on them, and sends the results, as DICOM objects, to where they belong.",
     )
     page.head("1.1", "Network services")
-    rows = [("yes", "yes", "Verification")]
-    rows.append(("yes", "yes", f"Storage, {len(facts.stored)} SOP Classes (as SCU: `send`)"))
-    rows += [("yes", "yes", one.name) for one in facts.created]
-    rows.append(("yes", "yes", "Storage Commitment Push Model"))
+    kinds = Counter(category_of(one.abstract_syntax) for one in facts.stored)
+    rows = [("yes", "yes", "Verification", "")]
     rows += [
-        ("yes", "no", name_of(c.abstract_syntax))
+        ("yes", "yes", f"Transfer: {kind}", f"{count} SOP Classes")
+        for kind, count in sorted(kinds.items(), key=lambda one: (one[0] == OTHERS, one[0]))
+    ]
+    rows += [("yes", "yes", "Transfer of results", one.name) for one in facts.created]
+    rows.append(("yes", "yes", "Workflow management", "Storage Commitment Push Model"))
+    rows += [
+        ("yes", "no", "Query/Retrieve", name_of(c.abstract_syntax))
         for c in facts.proposed
         if c.service in ("find", "move", "get")
     ]
-    page.table(("SCU", "SCP", "Service"), rows)
+    page.table(("SCU", "SCP", "Service", "SOP Classes"), rows)
+    page.say(
+        f"The {len(facts.stored)} Storage SOP Classes are listed in 4.2.1.4.2. As SCU of them all",
+        "the node sends what an operator gives it (`send`); of its own accord it sends results.",
+    )
     page.head("1.2", "Media services")
     page.say(NONE)
 

@@ -143,6 +143,23 @@ ABORTS: Mapping[Abort, str] = MappingProxyType(
 )
 
 
+OTHERS = "other objects"
+_CATEGORIES: Mapping[str, str] = MappingProxyType(
+    {  # the first word that is in the name counts
+        "Presentation State": "presentation states",
+        " SR ": "structured reports",
+        "Key Object": "structured reports",
+        "Waveform": "waveforms",
+        "Encapsulated": "encapsulated documents",
+        "RT ": "radiotherapy",
+        "Radiation": "radiotherapy",
+        "Segmentation": "segmentations and registrations",
+        "Registration": "segmentations and registrations",
+        "Image": "images",
+    }
+)
+
+
 def name_of(uid: str) -> str:
     """What DICOM calls it; the UID itself where it is none of DICOM's."""
     name = UID(uid).name
@@ -150,6 +167,12 @@ def name_of(uid: str) -> str:
         return str(name)
     keyword = next((word for word, known in _STORAGE_CLASSES.items() if known == uid), "")
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", keyword) or uid
+
+
+def category_of(uid: str) -> str:
+    """What kind of objects a Storage SOP Class is for, by its name."""
+    name = name_of(uid)
+    return next((kind for word, kind in _CATEGORIES.items() if word in name), OTHERS)
 
 
 def accepted(extra_classes: Sequence[str], extra_syntaxes: Sequence[str]) -> tuple[Context, ...]:

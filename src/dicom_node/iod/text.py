@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 
-CHARACTER_SETS = tuple(term for term in python_encoding if term)
-"""The defined terms that are understood."""
+_NO_TERMS = frozenset({"ISO_IR 6", "ISO 2022 GBK", "ISO 2022 58"})  # understood, and not defined
+CHARACTER_SETS = tuple(term for term in python_encoding if term and term not in _NO_TERMS)
+"""The defined terms that are understood (PS3.3 C.12.1.1.2); the default repertoire has none."""
 
 _ESCAPE = b"\x1b"
 _FRAGMENT = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
