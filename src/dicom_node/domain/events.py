@@ -30,8 +30,10 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationOpened:
-    """A peer was admitted, and has begun to store. user: whom it proved to be, if it must. secured: by
-    which TLS, and as whom; "" if it came in clear."""
+    """A peer was admitted, and has begun to store.
+
+    user: whom it proved to be, if it must. secured: by which TLS, and as whom; "" if in clear.
+    """
 
     at: float
     number: int
