@@ -436,6 +436,15 @@ ROWS: tuple[Row, ...] = (
         ),
         "0xC000",
     ),
+    _object(
+        "100 frames of JPEG in one fragment",
+        a.sends(
+            changes={o.FRAMES: ("IS", o.text("100"))},
+            raw=lambda data: o.with_pixels(data, o.encapsulated(b"\xff\xd8\xff\xd9")),
+            contexts=[(CT, (o.JPEG_LOSSLESS,))],
+        ),
+        "0xC000",
+    ),
     *[
         _object(
             f"{depth:,} sequences, one in another",

@@ -62,6 +62,9 @@ _FILE_META = 128 + 4
 _GROUP_LENGTH = struct.Struct("<HH2sHI")
 _ENCAPSULATED = ("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1")
 _ENCAPSULATED_BELOW = "1.2.840.10008.1.2.4."
+_FRAMES_SHARE = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.(9[23]|10[0-8](\.1)?)")
+"""Where a fragment may hold several frames: JPEG 2000 Part 2, and video (PS3.5 §A.4.4 to §A.4.7,
+§A.4.10). Elsewhere each frame has a fragment of its own at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +92,10 @@ def check_received(
     """Hold a file, with the file meta information that the node wrote, against its command.
 
     Refused is what is cut, what contradicts its transfer syntax or its command, what lacks a UID,
-    has an element twice, or has fewer pixels than it says. heavy: entered while more is scanned
-    than takes some milliseconds, so that a few such objects do not keep all others waiting. head:
-    as many of its first bytes as are at hand, of a file of that size: of most images they tell all,
-    and the file is not opened.
+    has an element twice, or has fewer pixels, or fragments, than it says. heavy: entered while more
+    is scanned than takes some milliseconds, so that a few such objects do not keep all others
+    waiting. head: as many of its first bytes as are at hand, of a file of that size: of most images
+    they tell all, and the file is not opened.
     """
     if transfer_syntax == DEFLATED:
         why = problem(CANNOT_UNDERSTAND, "deflated data sets are not accepted")
@@ -176,7 +179,7 @@ def _judged(scanned: Scan, expected_class: str, expected_instance: str) -> Recei
     wrong = wrong or _misnamed(scanned) or _contradiction(scanned)
     if wrong is not None:
         return Received(attributes=attributes, problem=wrong)
-    expected = _pixel_bytes(scanned)
+    expected = _expected(scanned)
     if isinstance(expected, Problem):
         return Received(attributes=attributes, problem=expected)
     length, needed = expected
@@ -204,7 +207,7 @@ def _contradiction(scanned: Scan) -> Problem | None:
     wrong = ""
     if pixels.undefined and syntax in UNCOMPRESSED:
         wrong = "Pixel Data is encapsulated, unlike its transfer syntax"
-    elif pixels.undefined and not scanned.fragment_bytes:
+    elif pixels.undefined and not scanned.fragments:
         wrong = "Pixel Data has no fragment"
     elif not pixels.undefined and _is_encapsulated(syntax):
         wrong = "Pixel Data is not encapsulated, as its transfer syntax is"
@@ -215,11 +218,9 @@ def _is_encapsulated(transfer_syntax: str) -> bool:
     return transfer_syntax.startswith(_ENCAPSULATED_BELOW) or transfer_syntax in _ENCAPSULATED
 
 
-def _pixel_bytes(scanned: Scan) -> tuple[int, int] | Problem:
-    """How long native pixels are, and how long they are to be; (0, 0) if there is nothing to say.
-
-    Counted in whole numbers of any size: nothing here can overflow (PS3.5 §8.1.1).
-    """
+def _expected(scanned: Scan) -> tuple[int, int] | Problem:
+    """As of `_pixel_bytes`, or what is wrong with the description of the pixels, or that those of
+    some frames are not there."""
     located, found = scanned.located, scanned.found
     rows, columns, bits = (
         checks.short_of(located, found.get(tag))
@@ -229,20 +230,39 @@ def _pixel_bytes(scanned: Scan) -> tuple[int, int] | Problem:
         element = found.get(tag)
         if element is not None and element.stop - element.start not in (0, 2):
             return problem(CANNOT_UNDERSTAND, f"{name} is not one number of 16 bits", tag)
-    said = rows and columns and bits
     if not found.keys() & set(PIXELS):
-        if not said:
+        if not (rows and columns and bits):
             return 0, 0
         comment = f"no Pixel Data, but {rows} rows, {columns} columns"
         return problem(CANNOT_UNDERSTAND, comment, PIXEL_DATA)
     frames = checks.ascii_of(located, found.get(checks.FRAMES)) or "1"
     if not _POSITIVE.fullmatch(frames):
         return problem(CANNOT_UNDERSTAND, "Number of Frames is no positive number", checks.FRAMES)
+    count = int(frames.partition(".")[0])
+    return _frames_missing(scanned, count) or _pixel_bytes(scanned, rows, columns, bits, count)
+
+
+def _frames_missing(scanned: Scan, count: int) -> Problem | None:
+    """Of encapsulated Pixel Data: whether it cannot hold as many frames."""
+    pixels, syntax = scanned.found.get(PIXEL_DATA), scanned.located.transfer_syntax
+    if pixels is None or not pixels.undefined or scanned.fragments >= count:
+        return None
+    if not _is_encapsulated(syntax) or _FRAMES_SHARE.fullmatch(syntax):
+        return None
+    comment = f"Pixel Data has fewer fragments ({scanned.fragments}) than frames ({count})"
+    return problem(CANNOT_UNDERSTAND, comment, PIXEL_DATA)
+
+
+def _pixel_bytes(scanned: Scan, rows: int, columns: int, bits: int, count: int) -> tuple[int, int]:
+    """How long native pixels are, and how long they are to be; (0, 0) if there is nothing to say.
+
+    Counted in whole numbers of any size: nothing here can overflow (PS3.5 §8.1.1).
+    """
+    located, found = scanned.located, scanned.found
     for tag, width in ((PIXEL_DATA, bits), *checks.FLOAT_BITS.items()):
         element = found.get(tag)
-        if element is not None and not element.undefined and said:
+        if element is not None and not element.undefined and rows and columns and bits:
             samples = checks.samples_of(located, found)
-            count = int(frames.partition(".")[0])
             return element.stop - element.start, (rows * columns * samples * width * count + 7) // 8
     return 0, 0
 

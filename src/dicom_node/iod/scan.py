@@ -79,8 +79,8 @@ class Scan:
     """What a scan has found. found: tag -> element, of what was wanted, in stored order.
 
     header: as many of the first of `found` as stand before the first tag above `last` of the scan.
-    elements, items: counts at all depths. fragments, fragment_bytes: of an encapsulated Pixel Data,
-    without the offset table.
+    elements, items: counts at all depths. fragments: those of an encapsulated Pixel Data that hold
+    anything, without the offset table.
     """
 
     located: Located
@@ -89,7 +89,6 @@ class Scan:
     elements: int
     items: int
     fragments: int
-    fragment_bytes: int
 
 
 def scan(
@@ -147,7 +146,6 @@ def scan(
         elements=len(seen) + walk.elements,
         items=walk.items,
         fragments=walk.fragments,
-        fragment_bytes=walk.fragment_bytes,
     )
 
 
@@ -163,7 +161,6 @@ class _Walk:
         "_implicit",
         "_length",
         "elements",
-        "fragment_bytes",
         "fragments",
         "items",
     )
@@ -175,7 +172,7 @@ class _Walk:
         self._explicit = struct.Struct(order + "HH2sH").unpack_from
         self._implicit = struct.Struct(order + "HHI").unpack_from
         self._length = struct.Struct(order + "I").unpack_from
-        self.elements = self.items = self.fragments = self.fragment_bytes = 0
+        self.elements = self.items = self.fragments = 0
 
     def header(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR (b"" if it has none), start of the value, length."""
@@ -327,9 +324,8 @@ class _Walk:
                 return position
             if length > end - position:  # also if it is undefined: a fragment's must be known
                 raise Malformed("ends inside a fragment")
-            if counted and not is_table:
+            if counted and length and not is_table:
                 self.fragments += 1
-                self.fragment_bytes += length
             is_table = False
             position += length
 

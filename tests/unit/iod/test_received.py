@@ -195,6 +195,38 @@ def test_encapsulated_pixels_have_a_fragment(check, items: bytes) -> None:
     assert (found.status, found.comment) == (0xC000, "Pixel Data has no fragment")
 
 
+ONE_EACH = (
+    *("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.1.98", "1.2.840.10008.1.2.8.1"),
+    *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)),
+    *(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112, 201, 202, 203)),
+)
+SHARED = tuple(
+    f"1.2.840.10008.1.2.4.{n}"
+    for n in (92, 93, 100, "100.1", 101, 102, "103.1", 104, "106.1", 107, 108)
+)
+
+
+@pytest.mark.parametrize("syntax", ONE_EACH)
+def test_a_frame_has_a_fragment_of_its_own(check, syntax: str) -> None:
+    frames = element(0x00280008, b"IS", b"3 ")
+    two, empty = coded(with_fragments([b"ab"] * 2)), bytes.fromhex("feff00e000000000")
+    for content in (two, two[:-8] + empty + two[-8:]):  # before the end of the sequence
+        found = refusal(check(before(content, 0x00280010, frames), syntax))
+        expected = "Pixel Data has fewer fragments (2) than frames (3)"
+        assert (found.status, found.comment) == (0xC000, expected)
+        assert found.offending == (PIXEL_DATA,)
+    for many in (3, 7):
+        whole = before(coded(with_fragments([b"ab"] * many)), 0x00280010, frames)
+        assert check(whole, syntax).problem is None
+
+
+@pytest.mark.parametrize("syntax", [*SHARED, "1.2.3.4"])
+def test_frames_of_a_video_or_a_component_collection_share_one(check, syntax: str) -> None:
+    frames = element(0x00280008, b"IS", b"300 ")
+    content = before(coded(with_fragments([b"ab"])), 0x00280010, frames)
+    assert check(content, syntax).problem is None
+
+
 @pytest.mark.parametrize("lost", [1, 2, 7, 500, 2048, 2054, 2060])
 def test_a_cut_object_is_refused(check, lost: int) -> None:
     assert refusal(check(coded(an_image())[:-lost])).status == 0xC000
