@@ -22,15 +22,18 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from dicom_node.domain.errors import DecoderEnded, PixelsUndecodable, ToolUnavailable
+from dicom_node.domain.text import printable
 from dicom_node.iod.code_stream import INTEGERS, CodeStream, Decoded
 from dicom_node.node.supervise import how_ended
 
 COMMAND = ("-W", "ignore", "-m", "dicom_node.node.decoder")  # a warning may quote what it read
 _START_S = 60.0
 _END_S = 10.0
+_HAS_COMPUTED = 0.25  # of cpu_s: who was silent without it is not slow, but was kept waiting
 _LINE_BYTES = 1 << 16
 _STEP_BYTES = 1 << 20  # memory that is shared grows by this
 _FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM})
@@ -42,24 +45,40 @@ _log = logging.getLogger("dicom_node")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What one image may take.
+    """What one image may take of a decoder that runs.
 
     memory_bytes: beyond what a decoder has when it starts. cpu_s: of computing, and so no matter
     how busy the machine is. wall_s: of waiting, for what computes nothing and does not end either;
-    shorter than a performer may be silent.
+    two such waits are shorter than a performer may be silent.
     """
 
     memory_bytes: int = 1 << 30
     cpu_s: int = 30
-    wall_s: float = 60.0
+    wall_s: float = 40.0
 
 
-class _Died(Exception):
-    """The process ended instead of an answer; code: as `subprocess` returns it."""
+class _Lost(Exception):
+    """A decoder is of no use any more; in words, why."""
+
+
+class _Died(_Lost):
+    """It ended instead of an answer; code: as `subprocess` returns it."""
 
     def __init__(self, code: int) -> None:
         self.code = code
         super().__init__(how_ended(code))
+
+
+class _Silent(_Lost):
+    """There is no answer yet; computed_s: for how long it has had a core since it was asked."""
+
+    def __init__(self, computed_s: float = 0.0) -> None:
+        self.computed_s = computed_s
+        super().__init__("no answer")
+
+
+class _Strange(_Lost):
+    """It lives, and does not talk as a decoder does."""
 
 
 class _Process:
@@ -87,27 +106,32 @@ class _Process:
         self.ready = False
 
     def wait_until_ready(self) -> None:
-        """Raises _Died, or TimeoutError."""
-        self._line(time.monotonic() + _START_S)
+        """Raises _Lost."""
+        try:
+            self._line(time.monotonic() + _START_S)
+        except TimeoutError:
+            raise _Silent from None
         self.ready = True
 
-    def decode(self, stream: CodeStream, until: float) -> tuple[Decoded | str, bool]:
-        """The pixels, or what is wrong; and whether it may be asked again.
-
-        Raises _Died, or TimeoutError.
-        """
+    def decode(self, stream: CodeStream, wall_s: float) -> tuple[Decoded | str, bool]:
+        """The pixels, or what is wrong; and whether it may be asked again. Raises _Lost."""
         pixels = stream.rows * stream.columns
         self._make_room(max(len(stream.frame), pixels * stream.bits_allocated // 8))
         self._memory[: len(stream.frame)] = stream.frame
         request = {name: getattr(stream, name) for name in _SAID}
         request.update(frame_bytes=len(stream.frame), memory_bytes=len(self._memory))
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has died: how, is found below
-            self._channel.sendall(json.dumps(request).encode() + b"\n")
-        answer = self._line(until)
+        had_s, until = self._computed_s(), time.monotonic() + wall_s
+        self._channel.settimeout(wall_s)
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it has died: how, is found next
+                self._channel.sendall(json.dumps(request).encode() + b"\n")
+            answer = self._line(until)
+        except TimeoutError:
+            raise _Silent(self._computed_s() - had_s) from None
         kind, again = str(answer.get("dtype")), answer.get("again") is True
         size = pixels * _ITEM_BYTES.get(kind, 0)
         if not 0 < size <= len(self._memory):
-            return str(answer.get("problem", "it gave no answer"))[:500], again
+            return printable(str(answer.get("problem", "it gave no answer"))[:500]), again
         with memoryview(self._memory) as shared:
             return Decoded(dtype=kind, data=bytearray(shared[:size])), again
 
@@ -119,20 +143,28 @@ class _Process:
             self._process.wait(_END_S)
         self._memory.close()
 
-    def _code(self) -> int:
-        """How it ended, or is ended now: it does not talk any more."""
+    def _end(self) -> _Lost:
+        """How it ended: it does not talk any more."""
         try:
-            return self._process.wait(_END_S)
+            return _Died(self._process.wait(_END_S))
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+            return _Strange("it fell silent, and went on")
+
+    def _computed_s(self) -> float:
+        """For how long it has had a core, as far as the system tells."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text("ascii", "replace")
+        except OSError:
+            return 0.0
+        user, system = stat.rpartition(")")[2].split()[11:13]  # what is before ")" is its name
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def _make_room(self, size: int) -> None:
         if size > len(self._memory):
             self._memory.resize(-(-size // _STEP_BYTES) * _STEP_BYTES)
 
     def _line(self, until: float) -> dict[str, Any]:
-        """The next line it says. Raises _Died, or TimeoutError."""
+        """The next line it says. Raises _Lost, or TimeoutError."""
         said = b""
         while not said.endswith(b"\n"):
             left = until - time.monotonic()
@@ -143,10 +175,15 @@ class _Process:
                 more = self._channel.recv(_LINE_BYTES)
             except ConnectionResetError:
                 more = b""
-            if not more or len(said) > _LINE_BYTES:
-                raise _Died(self._code())
+            if not more:
+                raise self._end()
             said += more
-        answer = json.loads(said)
+            if len(said) > _LINE_BYTES:
+                raise _Strange("it says too much")
+        try:
+            answer = json.loads(said)
+        except (ValueError, RecursionError):
+            raise _Strange("what it says makes no sense") from None
         return answer if isinstance(answer, dict) else {}
 
 
@@ -162,22 +199,21 @@ class Decoders:
         self._idle: deque[_Process] = deque()
 
     def __call__(self, stream: CodeStream) -> Decoded:
-        """Decode an image, in a fresh process once more where one died of something.
+        """Decode an image, in a fresh process once more where one was lost, unless it had enough.
 
         Raises PixelsUndecodable, DecoderEnded where its decoder had to be ended, or died, and
         ToolUnavailable where that was not for the image.
         """
-        until = time.monotonic() + self._bounds.wall_s
         try:
-            found = self._tried(stream, until, self._taken())
-        except _Died as first:
-            if first.code == -signal.SIGXCPU:
-                raise _verdict(stream, first.code, self._bounds) from first
-            _log.info("a decoder ended, and another one is asked: %s", first)
+            found = self._tried(stream, self._taken())
+        except _Lost as first:
+            if _has_had_enough(first, self._bounds):
+                raise _verdict(stream, first, self._bounds) from first
+            _log.info("a decoder is lost, and another one is asked: %s", first)
             try:
-                found = self._tried(stream, until, self._started())
-            except _Died as second:
-                raise _verdict(stream, second.code, self._bounds) from second
+                found = self._tried(stream, self._started())
+            except _Lost as second:
+                raise _verdict(stream, second, self._bounds) from second
         if isinstance(found, str):
             raise PixelsUndecodable(found)
         return found
@@ -193,13 +229,10 @@ class Decoders:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tried(self, stream: CodeStream, until: float, process: _Process) -> Decoded | str:
+    def _tried(self, stream: CodeStream, process: _Process) -> Decoded | str:
         again = False
         try:
-            found, again = process.decode(stream, until)
-        except TimeoutError:
-            what = f"took longer than {self._bounds.wall_s:g} s to decode"
-            raise DecoderEnded(_said(stream, what)) from None
+            found, again = process.decode(stream, self._bounds.wall_s)
         except (OSError, ValueError) as error:
             raise ToolUnavailable(f"a decoder cannot be used: {error}") from error
         finally:
@@ -221,22 +254,35 @@ class Decoders:
             raise ToolUnavailable(f"a decoder cannot be started: {error.strerror}") from error
         try:
             process.wait_until_ready()
-        except (_Died, TimeoutError) as error:
-            raise ToolUnavailable(f"a decoder does not start: {error or 'no answer'}") from error
+        except _Lost as error:
+            raise ToolUnavailable(f"a decoder does not start: {error}") from error
         finally:
             if not process.ready:
                 process.close()
         return process
 
 
-def _verdict(stream: CodeStream, code: int, bounds: Bounds) -> PixelsUndecodable | ToolUnavailable:
-    """Of a decoder that died twice."""
-    if code == -signal.SIGXCPU:
-        return DecoderEnded(_said(stream, f"took longer than {bounds.cpu_s} s to decode"))
-    if code in _FROM_OUTSIDE:
+def _has_had_enough(lost: _Lost, bounds: Bounds) -> bool:
+    """Whether it computed too long: another one would, too."""
+    if isinstance(lost, _Silent):
+        return lost.computed_s >= bounds.cpu_s * _HAS_COMPUTED
+    return isinstance(lost, _Died) and lost.code == -signal.SIGXCPU
+
+
+def _verdict(
+    stream: CodeStream, lost: _Lost, bounds: Bounds
+) -> PixelsUndecodable | ToolUnavailable:
+    """Of a decoder that had enough, or of the second one."""
+    if _has_had_enough(lost, bounds):
+        limit_s = bounds.wall_s if isinstance(lost, _Silent) else bounds.cpu_s
+        return DecoderEnded(_said(stream, f"took longer than {limit_s:g} s to decode"))
+    if isinstance(lost, _Silent):
+        what = f"got next to no time to compute in {bounds.wall_s:g} s"
+        return ToolUnavailable(f"the decoder of {stream.name} {what}")
+    if isinstance(lost, _Died) and lost.code in _FROM_OUTSIDE:
         what = "was ended from outside, perhaps for want of memory"
-        return ToolUnavailable(f"the decoder of {stream.name} {what}: {how_ended(code)}")
-    return DecoderEnded(_said(stream, f"ended its decoder: {how_ended(code)}"))
+        return ToolUnavailable(f"the decoder of {stream.name} {what}: {lost}")
+    return DecoderEnded(_said(stream, f"ended its decoder: {lost}"))
 
 
 def _said(stream: CodeStream, what: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -112,14 +111,51 @@ def test_an_image_that_ends_its_decoder_is_told(code: str, words: str) -> None:
         assert not made._idle
 
 
-def test_a_decoder_that_does_not_end_is_ended(tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    code = f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-    made = Decoders(Bounds(wall_s=1.0), command=faked(code))
+def noted(folder: Path, code: str) -> tuple[str, ...]:
+    """The same, of one that leaves its process id there."""
+    return faked(f"open(os.path.join({str(folder)!r}, str(os.getpid())), 'w').close(); {code}")
+
+
+def pids(folder: Path) -> list[int]:
+    return [int(path.name) for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize("code", ["time.sleep(600)", "os.kill(os.getpid(), signal.SIGSTOP)"])
+def test_a_decoder_that_only_waits_is_ended_and_another_asked_and_no_image_blamed(
+    tmp_path: Path, code: str
+) -> None:
+    made = Decoders(Bounds(wall_s=1.0), command=noted(tmp_path, code))
+    with made, pytest.raises(ToolUnavailable, match="the image got next to no time to compute in"):
+        made(a_stream())
+    assert len(pids(tmp_path)) == 2
+    assert not any(map(runs, pids(tmp_path)))
+
+
+def test_a_decoder_that_computes_and_does_not_end_is_ended_with_its_image(tmp_path: Path) -> None:
+    much = Bounds(wall_s=1.0, cpu_s=0)  # whatever it has computed is too much
+    made = Decoders(much, command=noted(tmp_path, "time.sleep(600)"))
     with made, pytest.raises(DecoderEnded, match="took longer than 1 s to decode"):
         made(a_stream())
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    (pid,) = pids(tmp_path)
+    assert not runs(pid)
+
+
+SAYS_ZEROS = 'c.sendall(b\'{"dtype": "u2", "again": true}\\n\'); '
+
+
+def test_an_image_whose_decoder_was_frozen_is_decoded_by_another(tmp_path: Path) -> None:
+    freeze = (
+        f"os.kill(os.getpid(), signal.SIGSTOP) if len(os.listdir({str(tmp_path)!r})) == 1 else 0"
+    )
+    with Decoders(Bounds(wall_s=3.0), command=noted(tmp_path, f"{freeze}; {SAYS_ZEROS}")) as made:
+        assert made(a_stream()).dtype == "u2"
+    assert len(pids(tmp_path)) == 2
+
+
+def test_the_start_of_a_decoder_is_no_part_of_its_time(tmp_path: Path) -> None:
+    command = ("-c", f"import time; time.sleep(2.5); {SAYS_READY}{SAYS_ZEROS}")
+    with Decoders(Bounds(wall_s=2.0), command=command) as made:
+        assert made(a_stream()).dtype == "u2"
 
 
 def test_who_was_killed_from_outside_is_no_fault_of_the_image() -> None:
@@ -150,22 +186,26 @@ def test_the_signals_of_a_stop_are_not_for_it(decoders: Decoders, signal_number:
 @pytest.mark.parametrize(
     ("says", "words"),
     [
-        (rb'{"dtype": "u2"', "cannot be used"),  # no end: it ends instead
+        (rb'{"dtype": "u2"', "ended its decoder: exit code 0"),  # no end: it ends instead
         (rb"[1]\n", "gave no answer"),
         (rb'{"dtype": ["u2"], "again": true}\n', "gave no answer"),
         (rb'{"dtype": "f8"}\n', "gave no answer"),
         (rb'{"problem": "it is full"}\n', "it is full"),
-        (rb"nonsense\n", "cannot be used"),
+        (
+            rb'{"problem": "it is \ud800\u001b"}\n',
+            r"it is \\ud800\\x1b",
+        ),  # can be stored
+        (rb"nonsense\n", "ended its decoder: what it says makes no sense"),
+        (rb"{}\n{}\n", "ended its decoder: what it says makes no sense"),
+        (rb"\xff\n", "ended its decoder: what it says makes no sense"),
+        (b"[" * 60_000 + rb"\n", "ended its decoder: what it says makes no sense"),
+        (b"1" * 70_000, "ended its decoder: it says too much"),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error_too(says: bytes, words: str) -> None:
-    kinds = (PixelsUndecodable, ToolUnavailable)
     code = f"c.sendall({says!r}.replace(b'\\\\n', b'\\n')); c.close(); sys.exit(0)"
-    with Decoders(command=faked(code)) as made:
-        if not says.endswith(rb"\n"):
-            words = "ended its decoder: exit code 0"
-        with pytest.raises(kinds, match=words):
-            made(a_stream())
+    with Decoders(command=faked(code)) as made, pytest.raises(PixelsUndecodable, match=words):
+        made(a_stream())
 
 
 @pytest.mark.parametrize(
