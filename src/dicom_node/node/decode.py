@@ -3,12 +3,13 @@ them, here it is a sentence.
 
 Decoders are large programs in C, C++ and Rust that are fed with what anybody sent. So each runs in
 a process with limits of memory and time (`node.decoder`), which knows neither catalog nor spool.
-The code stream goes there in memory that both share, the pixels come back in it, and a line of JSON
-each way says what to do and how it went.
+It inherits no secret. The code stream goes there in memory that both share and that it cannot take
+back, the pixels come back in it, and a line of JSON each way says what to do and how it went.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import mmap
@@ -25,6 +26,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from dicom_node.config.environment import for_python
 from dicom_node.domain.errors import DecoderEnded, PixelsUndecodable, ToolUnavailable
 from dicom_node.domain.text import printable
 from dicom_node.iod.code_stream import INTEGERS, CodeStream, Decoded
@@ -36,6 +38,8 @@ _END_S = 10.0
 _HAS_COMPUTED = 0.25  # of cpu_s: who was silent without it is not slow, but was kept waiting
 _LINE_BYTES = 1 << 16
 _STEP_BYTES = 1 << 20  # memory that is shared grows by this
+# nobody shrinks it: who reads pages that are gone is killed
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 _FROM_OUTSIDE = frozenset({-signal.SIGKILL, -signal.SIGTERM})
 _SAID = tuple(field.name for field in fields(CodeStream) if field.name != "frame")
 _ITEM_BYTES = {kind: int(kind[1]) for kind in INTEGERS.values()}
@@ -86,9 +90,10 @@ class _Process:
 
     def __init__(self, command: Sequence[str], bounds: Bounds) -> None:
         self._channel, theirs = socket.socketpair()
-        descriptor = os.memfd_create("dicom-node image")
+        descriptor = os.memfd_create("dicom-node image", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with theirs, os.fdopen(descriptor, "rb+", buffering=0):
             os.ftruncate(descriptor, _STEP_BYTES)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
             self._memory = mmap.mmap(descriptor, _STEP_BYTES)
             given = theirs.fileno(), descriptor
             limits = bounds.memory_bytes, bounds.cpu_s
@@ -98,6 +103,7 @@ class _Process:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=given,
+                    env=for_python(),
                 )
             except OSError:
                 self._channel.close()

@@ -237,6 +237,30 @@ def test_it_has_limits_and_leaves_no_core(decoders: Decoders) -> None:
     assert 30 <= int(found["Max cpu time"]) < 300
 
 
+def test_it_cannot_take_back_the_memory_that_is_read(tmp_path: Path) -> None:
+    def said(what: str) -> str:
+        return f'c.sendall(b\'{{"problem": "{what}"}}\\n\')'
+
+    take_back = (
+        f"\ntry: os.ftruncate(int(sys.argv[2]), 0); {said('it shrank')}"
+        f"\nexcept PermissionError: {said('it is sealed')}"
+    )
+    made = Decoders(command=faked(take_back))
+    with made, pytest.raises(PixelsUndecodable, match="it is sealed"):
+        made(a_stream())
+
+
+def test_it_inherits_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACS_TOKEN", "abc")
+    monkeypatch.setenv("LC_ALL", "C")
+    with Decoders() as made:
+        made(a_stream())
+        (process,) = made._idle
+        environment = Path(f"/proc/{process._process.pid}/environ").read_bytes().split(b"\0")
+    assert b"LC_ALL=C" in environment
+    assert b"PACS_TOKEN=abc" not in environment
+
+
 def test_it_ends_with_who_started_it() -> None:
     code = (
         "import os, sys\n"
