@@ -26,6 +26,7 @@ from dicom_node.domain.records import Attributes, Instance
 from dicom_node.iod.received import Received, check_received
 from dicom_node.node.admit import Admission, Doors
 from dicom_node.node.clock import Clock
+from dicom_node.node.heavy import Heavy
 from dicom_node.node.journal import Journal
 from dicom_node.node.quotas import Flight, Metered
 from dicom_node.node.refusals import Refusals
@@ -57,7 +58,7 @@ class StorageReceiver:
         self._journal = journal
         self._clock = clock
         self._lock = threading.Lock()
-        self.heavy: AbstractContextManager[object] = threading.Lock()
+        self.heavy: AbstractContextManager[object] = Heavy()
         self._recording: Counter[str] = Counter()
         self._refusals = Refusals(journal=journal, clock=clock, wake=wake)
         self._doors = Doors(admission=admission, journal=journal, clock=clock, wake=wake)

@@ -43,6 +43,7 @@ from dicom_node.domain.records import Attributes
 from dicom_node.iod.received import Received
 from dicom_node.node import log
 from dicom_node.node.clock import SystemClock
+from dicom_node.node.heavy import Heavy
 from dicom_node.node.layout import extra, limits, min_free_bytes, spool_path, taken_over
 from dicom_node.node.receive import StorageSink, for_disk, metered
 from dicom_node.node.wire import READY, Channel, Gone
@@ -234,7 +235,7 @@ class Receiving:
         self._limits = limits(config)
         self._min_free_bytes = min_free_bytes(config)
         self._table = contexts.answerable(acceptable(extra(config), commitment=True))
-        self._heavy = threading.Lock()
+        self._heavy = Heavy()
         self._open: dict[int, Connection] = {}
         self._failures = Count()
         self._secure: Contexts | None = None
