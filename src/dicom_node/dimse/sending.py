@@ -154,7 +154,11 @@ def _unsendable(error: Exception) -> Outcome:
 
 
 def _uncompressed(item: StoreItem) -> Dataset:
-    """The object in memory, decompressed if need be; pynetdicom encodes it for the context."""
+    """The object in memory, decompressed if need be; pynetdicom encodes it for the context.
+
+    Decoders run in this process, with no limits: the node itself sends what it made, uncompressed,
+    and only the command `send` comes here, with files that its operator chose.
+    """
     image = dcmread(item.path)
     if item.transfer_syntax_uid not in UNCOMPRESSED and "PixelData" in image:
         image.decompress(generate_instance_uid=False)
