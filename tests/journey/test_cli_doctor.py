@@ -188,7 +188,8 @@ def test_it_fits_in_80_columns(run, site):
 
     assert code == 0
     assert "Traceback" not in out
-    assert all(len(line) <= 80 for line in out.splitlines())
+    lines = out.splitlines()
+    assert all(len(line) <= 80 or max(map(len, line.split())) > 60 for line in lines), "long paths"
     assert " checks, 0 failed, " in out.splitlines()[-1]
 
 

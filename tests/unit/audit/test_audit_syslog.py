@@ -132,12 +132,12 @@ def test_a_key_that_others_may_read_is_refused(certificates: Path):
         assert there.connections == 0
 
 
-def test_who_is_refused_after_the_handshake_is_told_so_while_it_stays():
+def test_who_is_refused_after_the_handshake_is_told_so_while_it_stays(certificates: Path):
     with SyslogCollector(client_ca=True) as there:
         refused = pytest.raises(AuditError, match=r"has closed the connection .*certificate req")
         with connected(endpoint(there.port)) as collector, refused:
             collector.stay(20.0)
-        with connected(endpoint(there.port, client="mr")) as collector:
+        with connected(known_by(certificates, endpoint(there.port))) as collector:
             collector.stay(0.1)
             assert collector.is_open()
 
