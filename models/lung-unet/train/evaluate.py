@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import data
+import drawn
 import numpy as np
 import situations
 from model_folder import copy_with
@@ -140,6 +141,19 @@ def stomach_gas(tool: ImageProcessingTool, this: Labelled) -> dict[str, object]:
     in_all = round(int(np.count_nonzero(gas)) * turned.voxel_ml, 1)
     worst = worst_slice(np.count_nonzero(wrong, axis=(1, 2)) * row * column / 100)
     return {"ml": in_all, **worst}
+
+
+def against_contours(tool: ImageProcessingTool, this: Labelled) -> dict[str, object]:
+    """What drawn contours leave out, and what it would cost to follow them."""
+    found = run(tool, this.volume).labels_zyx
+    return {
+        "sides": drawn.left_out(found, this.truth, this.volume),
+        "trade": drawn.trade(
+            lambda: run(tool, this.volume).labels_zyx,
+            lambda: recalls(tool, this.volume, this.truth, ["level", "ball"]),
+            this.truth,
+        ),
+    }
 
 
 def positions(tool: ImageProcessingTool, this: Labelled) -> dict[str, dict[str, object]]:
@@ -279,7 +293,7 @@ def the_tool(args: argparse.Namespace) -> Iterator[tuple[ImageProcessingTool, st
 
 def evaluated(tool: ImageProcessingTool, args: argparse.Namespace) -> Iterator[dict[str, dict]]:
     """The report as it grows."""
-    names = ("test", "positions", "fields", "without_lung", "unlabelled")
+    names = ("test", "drawn", "positions", "fields", "without_lung", "unlabelled")
     report: dict[str, dict] = {name: {} for name in names}
     for this in labelled(args.data, args.manifest, args.only):
         row = plain(tool, this)
@@ -288,6 +302,8 @@ def evaluated(tool: ImageProcessingTool, args: argparse.Namespace) -> Iterator[d
             row["stomach_gas"] = stomach_gas(tool, this)
             report["positions"][this.name] = positions(tool, this)
             report["fields"][this.name] = fields(tool, this)
+            if this.kind == "manual":
+                report["drawn"][this.name] = against_contours(tool, this)
         report["test"][this.name] = row
         yield report
     if not args.only:

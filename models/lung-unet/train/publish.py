@@ -22,12 +22,12 @@ from typing import Any
 
 import data
 import evaluate
+import pictures
 import reading
 from mend import described
 from model_folder import pin
 from tables import markdown
 
-import pictures
 from dicom_node.tools.unet import CHANNELS, TISSUE_HU
 
 HERE = Path(__file__).parent
@@ -161,6 +161,8 @@ def card(args: argparse.Namespace, training: Found, evaluation: Found, folds: Fo
             "results": reading.dice_table(evaluation),
             "worst": reading.worst_table(evaluation),
             "disease": reading.painted_table(evaluation),
+            "drawn": reading.drawn_table(evaluation),
+            "trade": reading.trade_table(evaluation),
             "far": reading.far_table(evaluation),
             "without": reading.without_table(evaluation),
             "positions": reading.positions_table(evaluation),

@@ -22,6 +22,8 @@ def parts(report: Found) -> list[tuple[str, Sequence[str], Rows]]:
         ("Dice", dice_table(report)),
         ("Worst slices (0 = lowest)", worst_table(report)),
         ("Painted disease: share found on its side", painted_table(report)),
+        ("What drawn contours leave out", drawn_table(report)),
+        ("Drawn contours against painted disease", trade_table(report)),
         ("Lung far from the label, worst slice", far_table(report)),
         ("No lung in view: worst slice", without_table(report)),
         ("Stored otherwise: voxels that differ", positions_table(report)),
@@ -32,7 +34,7 @@ def parts(report: Found) -> list[tuple[str, Sequence[str], Rows]]:
 
 
 def dice_table(report: Found) -> tuple[Sequence[str], Rows]:
-    head = ("series", "label", "slices", "right", "left", "wrong side", "s / slice", "doubts")
+    head = ("series", "label", "slices", "right", "left", "wrong side", "doubts")
     rows: Rows = [
         [
             name,
@@ -41,7 +43,6 @@ def dice_table(report: Found) -> tuple[Sequence[str], Rows]:
             f"{r['right']:.3f}",
             f"{r['left']:.3f}",
             f"{r['wrong_side_ml']} ml",
-            f"{r['seconds_per_slice']:.3f}",
             len(r["doubts"]),
         ]
         for name, r in report["test"].items()
@@ -72,6 +73,36 @@ def painted_table(report: Found) -> tuple[Sequence[str], Rows]:
         for trial in heads
     ]
     return ("disease", *sick), rows
+
+
+def drawn_table(report: Found) -> tuple[Sequence[str], Rows]:
+    head = ("series", "side", "solid, left out", "else more", "else less", "Dice", "Dice without")
+    rows: Rows = [
+        [
+            name,
+            side,
+            f"{s['left_out_ml']:.0f} ml",
+            f"{s['more_ml']:.0f} ml",
+            f"{s['less_ml']:.0f} ml",
+            f"{report['test'][name][side]:.3f}",
+            f"{s['dice_without']:.3f}",
+        ]
+        for name, r in report.get("drawn", {}).items()
+        for side, s in r["sides"].items()
+    ]
+    return head, rows
+
+
+def trade_table(report: Found) -> tuple[Sequence[str], Rows]:
+    named = ("right", "left", "level right", "level left", "ball right", "ball left")
+    head = ("series", "reluctance", "Dice right", "Dice left", *named[2:])
+    rows: Rows = [
+        [name, f"{row['reluctance']:g}", f"{row['right']:.3f}", f"{row['left']:.3f}"]
+        + [f"{row[n]:.2f}" for n in named[2:]]
+        for name, r in report.get("drawn", {}).items()
+        for row in r["trade"]
+    ]
+    return head, rows
 
 
 def far_table(report: Found) -> tuple[Sequence[str], Rows]:

@@ -8,6 +8,7 @@ import json
 import tomllib
 from pathlib import Path
 
+import drawn
 import model_folder
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ import reading
 import scores
 import situations
 import tables
+import torch
 
 from dicom_node.domain.volume import Volume, canonical
+from dicom_node.tools.engine import Engine, Placed
+from dicom_node.tools.unet import UNet
 
 SHAPE = (14, 80, 96)
 SPACING = (5.0, 4.0, 4.0)
@@ -151,6 +155,39 @@ def test_stomach_gas_lies_beside_the_left_lung_and_not_in_it(
     assert np.array_equal(sick.voxels_zyx[truth > 0], volume.voxels_zyx[truth > 0])
 
 
+def test_what_a_contour_leaves_out_is_solid_large_and_found(
+    chest: tuple[Volume, np.ndarray],
+) -> None:
+    volume, truth = chest
+    found = as_found(truth)
+    assert drawn.left_out(found, truth, volume)["right"]["left_out_ml"] == 0.0
+    around = truth.copy()
+    around[4:12, 30:55, 15:35] = 0  # the reader's contour goes around what is there
+    volume.voxels_zyx[4:12, 30:55, 15:35] = 40
+    gone = np.count_nonzero(truth - around) * volume.voxel_ml
+    said = drawn.left_out(found, around, volume)
+    right, left = said["right"], said["left"]
+    assert right["left_out_ml"] == pytest.approx(gone, rel=0.01)
+    assert right["dice_without"] > 0.99 > scores.dice(found == 1, around == 2, around != 3)
+    assert (left["left_out_ml"], left["more_ml"], left["less_ml"]) == (0.0, 0.0, 0.0)
+    volume.voxels_zyx[4:12, 30:55, 15:35] = -800
+    assert drawn.left_out(found, around, volume)["right"]["left_out_ml"] == 0.0, "air is no disease"
+
+
+def test_a_reluctant_network_calls_dense_pixels_background_and_the_next_one_does_not() -> None:
+    network = UNet().eval()
+    placed = Placed(network, Engine(device="cpu", precision="fp32"), (-1000.0, 400.0))
+    hu = torch.full((1, 3, 256, 256), -800.0)
+    hu[:, :, 100:] = 40.0
+    plain = placed.logits(hu)
+    with drawn.reluctant(3.0):
+        less = placed.logits(hu)
+    assert torch.allclose(less[:, 0, :100], plain[:, 0, :100])
+    assert torch.allclose(less[:, 0, 100:], plain[:, 0, 100:] + 3.0)
+    assert torch.equal(less[:, 1:], plain[:, 1:])
+    assert torch.equal(placed.logits(hu), plain)
+
+
 def a_report() -> dict:
     worst = [{"slice": 3, "dice": 0.5}]
     row = {
@@ -169,6 +206,29 @@ def a_report() -> dict:
             "prone 2": {"shows": "prone", "refused": "One slice is no volume."},
         },
         "test": {"a-series": row, "b-series": {k: v for k, v in row.items() if k != "painted"}},
+        "drawn": {
+            "a-series": {
+                "sides": {
+                    "right": {
+                        "left_out_ml": 120.4,
+                        "more_ml": 30.0,
+                        "less_ml": 9.0,
+                        "dice_without": 0.97,
+                    }
+                },
+                "trade": [
+                    {
+                        "reluctance": 2.0,
+                        "right": 0.95,
+                        "left": 0.94,
+                        "level right": 0.82,
+                        "level left": 0.87,
+                        "ball right": 0.88,
+                        "ball left": 0.56,
+                    }
+                ],
+            }
+        },
         "positions": {"a-series": {"prone": {"other_voxels": 0, "other_side": 0}}},
         "fields": {"a-series": {"right half": half}},
         "without_lung": {"head-c3n": quirk, "other": {**quirk, "refused": "No volume."}},
@@ -187,6 +247,8 @@ def test_the_tables_fit_a_terminal_and_leave_nothing_out() -> None:
         "head-c3n",
         "No volume.",
         "yes",
+        "120 ml",
+        "0.56",
     ):
         assert word in text
     assert text.count("field of view.") == 2
