@@ -17,6 +17,7 @@ WHY = {
     2: "the SHA-256 that names each file alone takes more",
     3: "each answer waits for the syncs of file, name and catalog, which no peer here does",
     4: "each answer waits for the syncs of file, name and catalog",
+    6: "a whole association is four turns of Python, and who may come in is asked",
     14: "the fact is a row of five tables with their indexes, and a sync",
     15: "model and receiver share the cores",
 }
