@@ -6,6 +6,7 @@ are of a small size, and those that wait for a limit of half a minute are left o
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,36 +27,33 @@ def row_id(row: Row) -> str:
     return f"{row.part}: {row.name}"
 
 
+@contextlib.contextmanager
+def started(node: Node) -> Iterator[Node]:
+    try:
+        node.start()
+        yield node
+    finally:
+        node.end()
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    node = Node(tmp_path_factory.mktemp("hostile") / "node")
-    try:
-        node.start()
-        yield node
-    finally:
-        node.end()
+    with started(Node(tmp_path_factory.mktemp("hostile") / "node")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
-    node = TlsNode(tmp_path_factory.mktemp("hostile") / "secure")
-    try:
-        node.start()
-        yield node
-    finally:
-        node.end()
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with started(TlsNode(tmp_path_factory.mktemp("hostile") / "secure")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    node = Node(tmp_path_factory.mktemp("hostile") / "crew", processes=2)
-    ready = lambda: node.told().count("is ready") == 2  # noqa: E731  # before, the node receives
-    try:
-        node.start()
+    with started(Node(tmp_path_factory.mktemp("hostile") / "crew", processes=2)) as running:
+        ready = lambda: running.told().count("is ready") == 2  # noqa: E731  # before: the node
         wait_until(ready, "both processes receive")
-        yield node
-    finally:
-        node.end()
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +69,12 @@ def long_siege(node: Node) -> Siege:
 
 
 @pytest.fixture(scope="module")
-def secure_siege(secure: TlsNode) -> Siege:
+def secure_siege(secure: Node) -> Siege:
     return Siege(secure, long=False, echo_s=PATIENCE_S, back_s=PATIENCE_S, patience_s=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
-def long_secure_siege(secure: TlsNode) -> Siege:
+def long_secure_siege(secure: Node) -> Siege:
     return Siege(secure, long=True, echo_s=2.0, back_s=BACK_S, patience_s=90.0)
 
 
