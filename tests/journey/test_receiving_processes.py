@@ -161,7 +161,8 @@ def test_without_any_the_node_receives_itself(node):
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     node.wait(lambda: all(has_ended(pid) for pid in pids))
-    assert all(echo(peer=peer(node), calling_ae="TESTPACS").succeeded for _ in range(3))
+    outcomes = [echo(peer=peer(node), calling_ae="TESTPACS") for _ in range(3)]
+    assert all(outcome.succeeded for outcome in outcomes), outcomes
 
 
 def test_a_process_without_room_for_more_descriptors_goes_on_with_what_it_has(node):

@@ -19,9 +19,13 @@ def holds(pid: int, connection: socket.socket) -> bool:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether nothing of a process is left, but that nobody has asked how it ended."""
+    """Whether nothing of a process is left, but that nobody has asked how it ended.
+
+    The first of its threads may have ended long before the last, which closes what they had open.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
     except OSError:
         return True
 
