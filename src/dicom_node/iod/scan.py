@@ -36,6 +36,7 @@ _SHORT = frozenset(
         *(b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
     )
 )
+_ENCAPSULATED = (b"OB", b"OW", b"")  # PS3.5 §A.4 has OB; some writers, and implicit VR, do not
 _SEQUENCES = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
 _BELONG_BEFORE = (0x0000, 0x0002)  # groups of the command set and of the file meta information
 
@@ -186,6 +187,8 @@ class _Walk:
                     return group << 16 | number, vr, position + 12, length
                 if vr == BLANK or (vr.isalpha() and vr.isupper()):
                     return group << 16 | number, vr.strip(), position + 8, length
+                if b"A" <= vr[:1] <= b"Z":  # readers differ in whether that is a VR, or a length
+                    raise Malformed(f"has no sound VR in {_name(group << 16 | number)}")
             group, number, length = self._implicit(self._data, position)
         except struct.error:
             raise Malformed(f"ends inside an element header at byte {position}") from None
@@ -209,6 +212,8 @@ class _Walk:
         if length == UNDEFINED:
             if explicit and not vr:
                 raise Malformed(f"has a sequence without a VR: {_name(tag)}")
+            if tag == PIXEL_DATA and vr not in _ENCAPSULATED:  # readers take it for a sequence
+                raise Malformed(f"has encapsulated Pixel Data with the VR {vr.decode()}")
             if vr == b"SQ" or ((vr in (b"", b"UN")) and tag != PIXEL_DATA):
                 inner = explicit and vr != b"UN"  # PS3.5 §6.2.2
                 following = self._sequence(start, end, depth, explicit=inner, closed=False)
@@ -229,11 +234,10 @@ class _Walk:
     ) -> None:
         """Walk the items of a value of defined length, if it is a sequence.
 
-        What is a sequence by the standard must be one. What only looks like one may be anything
-        (a private value): it is left alone where it turns out not to be.
+        What is a sequence by its VR, or by the standard, must be one. What only looks like one may
+        be anything (a private value): it is left alone where it turns out not to be.
         """
-        standard = not tag >> 16 & 1
-        if standard and (vr == b"SQ" or (not explicit and tag in _SEQUENCES)):
+        if vr == b"SQ" or (not explicit and not tag >> 16 & 1 and tag in _SEQUENCES):
             self._sequence(start, stop, depth, explicit=explicit, closed=True)
             return
         items = self._looks_like_items(tag, start, stop - start)

@@ -182,10 +182,28 @@ def test_nothing_at_all_is_no_data_set() -> None:
         (sequence(SEQUENCE, item(header(ITEM_END, 0) + NAME)), "does not belong"),
         (sequence(SEQUENCE, header(SEQUENCE_END, 0), item()), "ends too early"),
         (sequence(SEQUENCE, item(NAME[:-1]), item()), "ends inside element (0010,0010)"),
+        (sequence(PRIVATE_SEQUENCE, item(NAME), item(b"1234")), "ends inside an element header"),
+        (sequence(PRIVATE_SEQUENCE, header(ITEM, 99) + NAME), "ends inside an item"),
     ],
 )
 def test_lengths_that_do_not_add_up_are_refused(data: bytes, words: str) -> None:
     assert words in fault(FIRST + data)
+
+
+@pytest.mark.parametrize("vr", [b"Q\0", b"H\0", b"Qa", b"Z9"])
+def test_what_some_readers_take_for_a_vr_and_others_for_a_length_is_refused(vr: bytes) -> None:
+    odd = struct.pack("<HH2sH", 0x0018, 0x5322, vr, 0)
+    assert "has no sound VR in (0018,5322)" in fault(FIRST + odd + bytes(90))
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("vr", [b"UN", b"SQ", b"UT"])
+def test_encapsulated_pixel_data_are_bytes_and_no_sequence(vr: bytes, depth: int) -> None:
+    pixels = sequence(PIXELS, item(), item(b"frame...")[:-8] + b"\x08\0\0\0" * 2, vr=vr,
+                      defined=False)  # fmt: skip
+    for _ in range(depth):
+        pixels = sequence(SEQUENCE, item(pixels))
+    assert f"encapsulated Pixel Data with the VR {vr.decode()}" in fault(FIRST + pixels)
 
 
 @pytest.mark.parametrize("data", [item(NAME), item(NAME + header(ITEM_END, 0))])
@@ -194,7 +212,7 @@ def test_a_delimitation_that_is_not_needed_is_allowed_at_the_end(data: bytes) ->
     assert scanned(FIRST + sequence(SEQUENCE, data, header(SEQUENCE_END, 0))).items == 1
 
 
-@pytest.mark.parametrize(("tag", "vr"), [(PRIVATE_SEQUENCE, b"SQ"), (0x00091010, b"OB")])
+@pytest.mark.parametrize(("tag", "vr"), [(PRIVATE_SEQUENCE, b"UN"), (0x00091010, b"OB")])
 def test_what_only_looks_like_a_sequence_is_left_alone(tag: int, vr: bytes) -> None:
     value = header(ITEM, 0x7FFFFFFF) + b"opaque!!"
     assert len(scanned(FIRST + element(tag, vr, value)).found) == 2
