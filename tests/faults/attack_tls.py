@@ -105,7 +105,10 @@ def crowd(short: int, long: int, *, done: bool) -> Way:
 
     def way(a: Attack) -> str:
         data, context = first_flight(), client("mr")
+        until = time.monotonic() + a.patience_s
         for _ in range(a.many(short, long)):
+            if time.monotonic() > until:
+                return "no connection"
             with contextlib.suppress(OSError):
                 if done:
                     a.call(tls=context)
