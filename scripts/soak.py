@@ -12,6 +12,7 @@ what it was at. The verdict is about the samples at rest.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import itertools
 import random
@@ -212,8 +213,11 @@ class Load:
 def processes_of(pid: int) -> Iterator[int]:
     """A process and all that come of it."""
     yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        children = ""
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            children = path.read_text()
+        for child in children.split():
             yield from processes_of(int(child))
 
 
@@ -221,12 +225,13 @@ def sample(node: Node, seconds: float, *, rest: bool) -> Sample:
     """Now."""
     memory_kib, descriptors, threads, count = 0, 0, 0, 0
     for pid in processes_of(node.pid):
-        status = Path(f"/proc/{pid}/status").read_text()
-        found = dict(line.split(":", 1) for line in status.splitlines())
-        memory_kib += int(found.get("VmRSS", "0").split()[0])
-        threads += int(found["Threads"])
-        descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        count += 1
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            status = Path(f"/proc/{pid}/status").read_text()
+            found = dict(line.split(":", 1) for line in status.splitlines())
+            descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+            memory_kib += int(found.get("VmRSS", "0").split()[0])
+            threads += int(found["Threads"])
+            count += 1
     return Sample(
         seconds=round(seconds, 2),
         rest=rest,
