@@ -58,7 +58,7 @@ def test_a_series_is_stored_on_storescp(
     paths = write_files(tmp_path / "ct", a_series(5))
     port, folder = storescp(*options)
     outcomes = store(peer=a_peer("STORESCP", port), calling_ae="US", items=items_of(paths))
-    assert all(outcome.succeeded for outcome in outcomes)
+    assert all(outcome.succeeded for outcome in outcomes), outcomes
     assert by_uid([dcmread(p) for p in folder.iterdir()]) == by_uid([dcmread(p) for p in paths])
 
 

@@ -210,7 +210,7 @@ def test_objects_are_sent_byte_for_byte(
     )
     assert outcomes == told
     assert [o.sop_instance_uid for o in outcomes] == [i.sop_instance_uid for i in items]
-    assert all(o.succeeded for o in outcomes)
+    assert all(o.succeeded for o in outcomes), [o for o in outcomes if not o.succeeded]
     assert len(spool_receiver.requests) == 1
     for item, (request, stored) in zip(items, spool_receiver.stored, strict=True):
         assert request.transfer_syntax_uid == syntax
@@ -320,7 +320,7 @@ def test_more_classes_than_an_association_holds_go_over_several(
     items = [an_item(tmp_path, n, sop_class=uid) for n, uid in enumerate(classes)]
     port = storage_scp(extra=Extra(classes=classes)).port
     outcomes = store(peer=a_peer(port), calling_ae="US", items=items)
-    assert all(o.succeeded for o in outcomes)
+    assert all(o.succeeded for o in outcomes), [o for o in outcomes if not o.succeeded]
     assert len(spool_receiver.requests) == 3  # two contexts a class, 128 an association
 
 
