@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE
-from pynetdicom.transport import AssociationSocket
 
+from dicom_node.dimse.entity import Entity
 from dicom_node.testing.series import Header, a_series
 
 SLICES = 8
@@ -47,26 +44,9 @@ class Sent:
         return missing or [self.datasets[-1]]
 
 
-class _Socket(AssociationSocket):
-    """Closes also what cannot be shut down; pynetdicom leaves that to the garbage collector."""
-
-    def _shutdown_socket(self) -> None:
-        if self.socket is not None:
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-            self.socket.close()
-
-
-class _Entity(AE):
-    def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> _Socket:
-        created = _Socket(assoc, address=address)
-        created.tls_args = tls_args
-        return created
-
-
 def send(address: tuple[str, int], sent: Sent, *, pause_s: float = 0.0) -> None:
     """C-STORE what is owed over one association, counting what is acknowledged; stops at a cut."""
-    ae = _Entity(ae_title="TESTPACS")
+    ae = Entity(ae_title="TESTPACS")
     ae.connection_timeout, ae.acse_timeout = 5, 30
     ae.dimse_timeout = ae.network_timeout = 60
     first = sent.datasets[0]

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from pynetdicom import AE
 
+from dicom_node.dimse.entity import Entity
 from dicom_node.dimse.scu import StoreItem, echo, store
 from dicom_node.domain.records import Peer
 from dicom_node.node import serve
@@ -199,7 +199,7 @@ def limited(pids: list[int], room: int) -> Iterator[None]:
 
 def test_an_association_that_is_idle_when_the_node_stops_is_aborted(node, monkeypatch):
     monkeypatch.setattr(serve, "_GRACE_S", 0.1)
-    entity = AE(ae_title="TESTPACS")
+    entity = Entity(ae_title="TESTPACS")
     entity.add_requested_context("1.2.840.10008.1.1")
     held = entity.associate(*node.address, ae_title="DICOMNODE")
     assert held.is_established

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
+from dicom_node.dimse.entity import Entity
 from dicom_node.testing.commitment import Commitment, send_commitment_request
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.series import a_series
@@ -103,6 +103,6 @@ def test_a_full_node_rejects_who_wants_to_store_and_answers_who_looks_whether_it
 
 
 def associated(node, sop_class):
-    ae = AE(ae_title="TESTPACS")
+    ae = Entity(ae_title="TESTPACS")
     ae.add_requested_context(sop_class)
     return ae.associate(*node.address, ae_title="DICOMNODE")

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import AE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.sop_class import CTImageStorage, Verification
 
+from dicom_node.dimse.entity import Entity
 from dicom_node.domain import events as e
 from dicom_node.domain import security as s
 from dicom_node.node.bell import CERTIFICATES, Bell
@@ -107,7 +107,7 @@ def associate(
     context: ssl.SSLContext | None,
     user: UserIdentityNegotiation | None = None,
 ) -> Any:
-    entity = AE(title)
+    entity = Entity(title)
     entity.add_requested_context(CTImageStorage)
     entity.add_requested_context(Verification)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
@@ -314,7 +314,7 @@ class Raw:
 
 
 def test_a_series_comes_by_tls_and_its_result_goes_back_by_tls(node: Any, pacs: LocalPacs) -> None:
-    before = len(pacs.attempts)
+    before = pacs.stored_counts.total()
     association = associate(node, "CT1", client())
     series = images(6)
     assert [association.send_c_store(image).Status for image in series] == [0] * 6
@@ -325,7 +325,7 @@ def test_a_series_comes_by_tls_and_its_result_goes_back_by_tls(node: Any, pacs: 
         and line.endswith(" by TLS 1.3 as O=FOR TESTS ONLY,CN=ct1.test")
         for line in told
     ), told
-    node.wait(lambda: len(pacs.attempts) > before)
+    node.wait(lambda: pacs.stored_counts.total() > before)
     assert {result.Modality for result in pacs.datasets()} == {"SEG"}
 
 

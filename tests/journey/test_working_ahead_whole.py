@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable, Sequence
 
 import pytest
-from pynetdicom import AE
 
+from dicom_node.dimse.entity import Entity
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.phantom import chest_phantom
 from dicom_node.testing.series import ct_series
@@ -69,7 +69,7 @@ def expected(a_node, chest):
 
 def send_one_by_one(address, objects: Sequence, between: Callable[[int], None]) -> None:
     """Over one association; between(n) is called when n were taken."""
-    ae = AE(ae_title="TESTPACS")
+    ae = Entity(ae_title="TESTPACS")
     ae.add_requested_context(objects[0].SOPClassUID, objects[0].file_meta.TransferSyntaxUID)
     association = ae.associate(*address, ae_title="DICOMNODE")
     assert association.is_established

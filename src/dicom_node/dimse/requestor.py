@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from pynetdicom import AE, _config, evt
+from pynetdicom import _config, evt
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket
 
 from dicom_node.dimse.contract import Rejection
+from dicom_node.dimse.entity import Entity
 from dicom_node.dimse.outcome import Outcome, Phase, Timeouts, answered
 from dicom_node.dimse.status import rejection_words
-from dicom_node.dimse.tls import ClientContext, ClientSocket, client_context
+from dicom_node.dimse.tls import ClientContext, client_context
 from dicom_node.domain.errors import ConfigurationError
 from dicom_node.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.domain.records import Peer
@@ -32,34 +32,6 @@ def hush() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
     _config.STORE_SEND_CHUNKED_DATASET = True  # files go out byte for byte, never re-encoded
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-
-
-class _Socket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is untyped
-    """Closes also what cannot be shut down; pynetdicom 3.0.4 leaves that to the collector.
-
-    And it waits for no data where TLS has only talked to itself: 3.0.4 would hang in recv().
-    """
-
-    @property
-    def ready(self) -> bool:
-        """Whether there are data to be read."""
-        held = self.socket
-        return bool(super().ready) and (not isinstance(held, ClientSocket) or held.has_come())
-
-    def _shutdown_socket(self) -> None:
-        if self.socket is not None:
-            with suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-            self.socket.close()
-
-
-class Entity(AE):  # type: ignore[misc]
-    """pynetdicom's AE, which leaves no socket open."""
-
-    def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> _Socket:
-        created = _Socket(assoc, address=address)
-        created.tls_args = tls_args
-        return created
 
 
 class Requestor:

@@ -15,7 +15,7 @@ from pynetdicom.sop_class import (
     StorageCommitmentPushModelInstance,
 )
 
-from dicom_node.dimse.requestor import Entity
+from dicom_node.dimse.entity import Entity
 
 NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119
 ALL_COMMITTED, SOME_FAILED = 1, 2

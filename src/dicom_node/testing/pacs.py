@@ -31,6 +31,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from dicom_node.dimse.entity import Entity, lose_no_response
 from dicom_node.testing.commitment import Asked, Commitment, CommitmentScp, Reported
 from dicom_node.testing.query import StatedCount, answer, matching, true_count
 
@@ -264,6 +265,7 @@ class LocalPacs:
         return None if header is None else str(header.SOPClassUID)
 
     def _requested(self, event: Any) -> None:
+        lose_no_response(event.assoc)
         verdict = self.admits(event.assoc.requestor.primitive.calling_ae_title.strip())
         if verdict is True:
             return
@@ -295,7 +297,9 @@ class LocalPacs:
         status = self.on_store(attempt)
         if status == SUCCESS or status >> 12 == 0xB:
             path = self.path_of(uid)
-            path.write_bytes(event.encoded_dataset())
+            partly = path.with_suffix(f".{attempt.number}.part")
+            partly.write_bytes(event.encoded_dataset())
+            partly.replace(path)  # who reads while it stores finds the object whole, or not
             with self._changed:
                 self.stored_counts[uid] += 1
                 self._remember(pydicom.dcmread(path, stop_before_pixels=True))
@@ -357,7 +361,7 @@ def send_series(
     Raises ConnectionError when there is no association.
     """
     datasets = [o if isinstance(o, Dataset) else pydicom.dcmread(o) for o in objects]
-    ae = AE(ae_title=calling_ae)
+    ae = Entity(ae_title=calling_ae)
     for pair in sorted({(d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets}):
         ae.add_requested_context(*pair)
     association = ae.associate(*address, ae_title=called_ae)

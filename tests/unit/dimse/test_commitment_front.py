@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-from pynetdicom import AE, build_role
+from pynetdicom import build_role
 
 from dicom_node.dimse import commitment
 from dicom_node.dimse.contexts import STORAGE_COMMITMENT, VERIFICATION
@@ -21,6 +21,7 @@ from dicom_node.dimse.contract import (
     Reference,
     StoreAnswer,
 )
+from dicom_node.dimse.entity import Entity
 from dicom_node.dimse.scp import Extra
 from dicom_node.domain.errors import SpoolError
 from dicom_node.testing.commitment import Reported, send_commitment_request, send_report
@@ -457,7 +458,7 @@ def test_many_peers_are_heard_at_once(port: int, committer: NotedCommitter) -> N
 
 
 def test_the_answer_to_roles_is_understood_by_pynetdicom(port: int) -> None:
-    entity = AE("PACS")
+    entity = Entity("PACS")
     entity.add_requested_context(STORAGE_COMMITMENT)
     association = entity.associate(
         "127.0.0.1",

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pynetdicom import AE, build_context, build_role
+from pynetdicom import build_context, build_role
 from pynetdicom.dsutils import encode
 
 from dicom_node.decide.eviction import Crowd
@@ -22,6 +22,7 @@ from dicom_node.decide.patience import Patience
 from dicom_node.dimse import status
 from dicom_node.dimse.contexts import EXPLICIT_LITTLE, IMPLICIT_LITTLE, LOSSLESS, VERIFICATION
 from dicom_node.dimse.contract import Limits, Rejection, StoreAnswer, StoreRequest
+from dicom_node.dimse.entity import Entity
 from dicom_node.dimse.scp import Extra, serve_storage
 from dicom_node.domain.errors import ConfigurationError, SpoolError
 
@@ -50,15 +51,15 @@ def encoded(image: Dataset) -> bytes:
 
 
 @pytest.fixture
-def entity() -> AE:
-    requestor = AE("SENDER")
+def entity() -> Entity:
+    requestor = Entity("SENDER")
     requestor.acse_timeout = requestor.dimse_timeout = requestor.network_timeout = 20
     requestor.add_requested_context(CT, [EXPLICIT_LITTLE])
     requestor.add_requested_context(VERIFICATION, [IMPLICIT_LITTLE])
     return requestor
 
 
-def associated(entity: AE, port: int, called: str = "DICOMNODE", **more: object) -> object:
+def associated(entity: Entity, port: int, called: str = "DICOMNODE", **more: object) -> object:
     return entity.associate("127.0.0.1", port, ae_title=called, **more)
 
 
@@ -67,7 +68,7 @@ def associated(entity: AE, port: int, called: str = "DICOMNODE", **more: object)
 
 @BOTH_FRONTS
 def test_an_object_is_stored_as_received_with_a_file_head(
-    storage_scp: Callable, spool_receiver, entity: AE
+    storage_scp: Callable, spool_receiver, entity: Entity
 ) -> None:
     association = associated(entity, storage_scp().port)
     assert association.is_established
@@ -90,7 +91,7 @@ def test_an_object_is_stored_as_received_with_a_file_head(
 
 @BOTH_FRONTS
 def test_the_same_data_set_from_two_senders_makes_one_file(
-    storage_scp: Callable, spool_receiver, entity: AE
+    storage_scp: Callable, spool_receiver, entity: Entity
 ) -> None:
     port = storage_scp().port
     for sender in ("ONE", "TWO"):
@@ -105,7 +106,7 @@ def test_the_same_data_set_from_two_senders_makes_one_file(
 @BOTH_FRONTS
 @pytest.mark.parametrize("max_pdu", [4096, 16382, 131072, 0])
 def test_objects_come_whole_from_senders_of_any_pdu_size(
-    storage_scp: Callable, spool_receiver, entity: AE, max_pdu: int
+    storage_scp: Callable, spool_receiver, entity: Entity, max_pdu: int
 ) -> None:
     limits = Limits(pdu_bytes=max_pdu or 131072)
     association = associated(entity, storage_scp(limits=limits).port, max_pdu=max_pdu)
@@ -118,7 +119,9 @@ def test_objects_come_whole_from_senders_of_any_pdu_size(
 
 
 @BOTH_FRONTS
-def test_an_echo_is_answered_and_told(storage_scp: Callable, spool_receiver, entity: AE) -> None:
+def test_an_echo_is_answered_and_told(
+    storage_scp: Callable, spool_receiver, entity: Entity
+) -> None:
     association = associated(entity, storage_scp().port)
     assert association.send_c_echo().Status == 0
     association.release()
@@ -130,7 +133,7 @@ def test_an_echo_is_answered_and_told(storage_scp: Callable, spool_receiver, ent
 
 @BOTH_FRONTS
 def test_compressed_syntaxes_are_accepted_and_uncompressed_ones_preferred(
-    storage_scp: Callable, entity: AE
+    storage_scp: Callable, entity: Entity
 ) -> None:
     proposed = [
         build_context(CT, [LOSSLESS[0]]),
@@ -144,7 +147,7 @@ def test_compressed_syntaxes_are_accepted_and_uncompressed_ones_preferred(
 
 
 def test_a_class_added_by_the_operator_is_stored(
-    storage_scp: Callable, spool_receiver, entity: AE
+    storage_scp: Callable, spool_receiver, entity: Entity
 ) -> None:
     proposed = [build_context("1.2.3.4.5", ["1.2.3.4.6"])]
     server = storage_scp(extra=Extra(classes=["1.2.3.4.5"], syntaxes=["1.2.3.4.6"]))
@@ -153,7 +156,7 @@ def test_a_class_added_by_the_operator_is_stored(
     association.release()
 
 
-def test_roles_are_answered(storage_scp: Callable, entity: AE) -> None:
+def test_roles_are_answered(storage_scp: Callable, entity: Entity) -> None:
     role = build_role(CT, scu_role=True, scp_role=True)
     association = associated(entity, storage_scp().port, ext_neg=[role])
     assert {
@@ -189,7 +192,7 @@ def rejection_of(wire: SimpleNamespace, port: int) -> tuple[int, ...]:
 
 @BOTH_FRONTS
 def test_associations_beyond_the_limit_are_rejected_for_now_and_later_accepted(
-    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, entity: AE
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, entity: Entity
 ) -> None:
     server = storage_scp(limits=Limits(associations_max=2))
     held = [associated(entity, server.port) for _ in range(2)]
@@ -204,7 +207,7 @@ def test_associations_beyond_the_limit_are_rejected_for_now_and_later_accepted(
 
 
 def test_who_was_turned_away_takes_no_place_while_he_stays_connected(
-    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, entity: AE
+    storage_scp: Callable, spool_receiver, wire: SimpleNamespace, entity: Entity
 ) -> None:
     server = storage_scp(limits=Limits(associations_max=1))
     spool_receiver.verdict = Rejection(result=2, source=3, reason=2)
@@ -327,7 +330,7 @@ def test_an_empty_data_set_is_not_stored(
 
 @BOTH_FRONTS
 def test_an_object_refused_at_once_is_drained_and_the_next_one_stored(
-    storage_scp: Callable, spool_receiver, entity: AE
+    storage_scp: Callable, spool_receiver, entity: Entity
 ) -> None:
     spool_receiver.refusing = StoreAnswer(status=0xA700, comment="below the watermark")
     association = associated(entity, storage_scp().port)
@@ -340,7 +343,7 @@ def test_an_object_refused_at_once_is_drained_and_the_next_one_stored(
 
 @BOTH_FRONTS
 def test_an_object_over_the_limit_is_refused_and_nothing_of_it_stays(
-    storage_scp: Callable, spool_receiver, entity: AE
+    storage_scp: Callable, spool_receiver, entity: Entity
 ) -> None:
     association = associated(entity, storage_scp(limits=Limits(object_bytes=250_000)).port)
     answer = association.send_c_store(an_image(pixels=400))
@@ -420,7 +423,7 @@ class FailingSink:
 def test_a_failing_sink_is_a_status_and_the_association_lives_on(
     storage_scp: Callable,
     spool_receiver,
-    entity: AE,
+    entity: Entity,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     at: str,
@@ -495,7 +498,7 @@ def test_garbage_is_aborted_with_its_reason(
 
 def echoes(port: int) -> None:
     """Another peer's C-ECHO is answered."""
-    entity = AE("OTHER")
+    entity = Entity("OTHER")
     entity.acse_timeout = entity.dimse_timeout = 10
     entity.add_requested_context(VERIFICATION)
     association = associated(entity, port)

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pynetdicom import AE, build_context
+from pynetdicom import build_context
 
 from dicom_node.decide.eviction import Crowd
 from dicom_node.decide.patience import Patience
 from dicom_node.dimse.contract import Limits
+from dicom_node.dimse.entity import Entity
 from dicom_node.dimse.scp import SecurePort, Server, serve_beside
 from dicom_node.dimse.tls import server_context
 from dicom_node.domain.security import TlsFiles
@@ -324,7 +325,7 @@ def test_a_malformed_identity_is_aborted(
 def test_stock_pynetdicom_calls_by_tls(
     secure: Callable, certificates: Path, spool_receiver
 ) -> None:
-    entity = AE("SENDER")
+    entity = Entity("SENDER")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     association = entity.associate(
         "127.0.0.1",

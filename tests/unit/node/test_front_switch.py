@@ -6,12 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pynetdicom import AE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 import dicom_node.node.serve as serve_module
 from dicom_node.config.hazards import unsafe
 from dicom_node.config.load import read
+from dicom_node.dimse.entity import Entity
 from dicom_node.node.why import stories
 
 
@@ -60,7 +60,7 @@ def test_behind_the_stock_server_a_user_counts_and_a_passcode_without_tls_does_n
     try:
         established = {}
         for title, kind in (("NAMED", 1), ("PROVEN", 2)):
-            item, entity = UserIdentityNegotiation(), AE(title)
+            item, entity = UserIdentityNegotiation(), Entity(title)
             item.user_identity_type, item.primary_field = kind, b"ct"
             item.secondary_field = b"s3cret" if kind == 2 else b""
             entity.add_requested_context("1.2.840.10008.1.1")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
-from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
 from dicom_node.catalog import Catalog
+from dicom_node.dimse.entity import Entity
 from dicom_node.dimse.scp import serve_storage
 from dicom_node.dimse.scu import echo
 from dicom_node.domain import events as e
@@ -65,7 +65,7 @@ class House:
     def send(self, raw: bytes, syntax: str, uid: str) -> tuple[int, str]:
         """The status and the Error Comment of the answer."""
         self.sent += 1
-        ae = AE(f"HOSTILE{self.sent % 10}")  # of a flood from one not each is told by itself
+        ae = Entity(f"HOSTILE{self.sent % 10}")  # of a flood from one not each is told by itself
         ae.add_requested_context(CTImageStorage, syntax)
         association = ae.associate("127.0.0.1", self.port, ae_title="DICOMNODE")
         assert association.is_established

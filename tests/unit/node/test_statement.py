@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pynetdicom import AE, build_context
+from pynetdicom import build_context
 
 from dicom_node.config.listing import settings, settings_of
 from dicom_node.config.load import Config, read
 from dicom_node.decide.routing import Sender, calls_from, resolve_sender
+from dicom_node.dimse.entity import Entity
 from dicom_node.domain.records import Peer
 from dicom_node.iod import rejection, secondary
 from dicom_node.iod.created import FIXED, SOMETIMES, Attribute, modules_of
@@ -127,7 +128,7 @@ def test_a_running_node_accepts_every_context_of_its_statement(configured):
         proposals += [(facts.stored[0].abstract_syntax, [uid]) for uid in facts.storage_syntaxes]
         refused = []
         for begin in range(0, len(proposals), 128):
-            entity = AE("CALLER")
+            entity = Entity("CALLER")
             contexts = [build_context(*one) for one in proposals[begin : begin + 128]]
             association = entity.associate(
                 "127.0.0.1", node.port, contexts=contexts, ae_title=config.node.ae_title

@@ -3,7 +3,7 @@
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_role, evt
+from pynetdicom import build_role, evt
 from pynetdicom.sop_class import (
     CTImageStorage,
     StudyRootQueryRetrieveInformationModelFind,
@@ -11,6 +11,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from dicom_node.dimse.entity import Entity
 from dicom_node.testing.pacs import LocalPacs, refuse_first, send_series
 from dicom_node.testing.series import Header, Pixels, a_series
 
@@ -27,7 +28,7 @@ def send(pacs, objects, **settings):
 
 def ask(pacs, context, **keys):
     """Open an association, and give it with the identifier made of `keys`."""
-    ae = AE(ae_title="ASKER")
+    ae = Entity(ae_title="ASKER")
     ae.add_requested_context(context)
     identifier = Dataset()
     for keyword, value in keys.items():
@@ -152,7 +153,7 @@ def test_a_study_is_moved_to_a_known_destination_only(pacs, tmp_path):
 def test_a_study_can_be_got_over_the_same_association(pacs):
     send(pacs, a_series(3))
     got = []
-    ae = AE(ae_title="ASKER")
+    ae = Entity(ae_title="ASKER")
     ae.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
     ae.add_requested_context(CTImageStorage, "1.2.840.10008.1.2.1")
     association = ae.associate(

@@ -7,7 +7,6 @@ import struct
 from pathlib import Path
 
 import pytest
-from pynetdicom import AE
 from pynetdicom.sop_class import (
     CTImageStorage,
     SegmentationStorage,
@@ -15,6 +14,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from dicom_node.dimse.entity import Entity
 from dicom_node.testing.commitment import Commitment, send_commitment_request
 from dicom_node.testing.pacs import (
     LocalPacs,
@@ -94,7 +94,7 @@ def test_a_pacs_that_ends_waits_for_no_report(tmp_path):
 
 def accepted(pacs, *classes):
     """Which of these classes the PACS accepts."""
-    ae = AE(ae_title="ASKER")
+    ae = Entity(ae_title="ASKER")
     for uid in (*classes, Verification):
         ae.add_requested_context(uid)
     association = ae.associate("127.0.0.1", pacs.port, ae_title=pacs.ae_title)

@@ -1,0 +1,67 @@
+"""Whatever the machine is busy with: the answer of a peer reaches the one who waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+
+from dicom_node.dimse.scu import StoreItem, Timeouts, echo, find, store
+from dicom_node.domain.records import Peer
+from dicom_node.testing.pacs import LocalPacs
+from dicom_node.testing.series import a_series, write_files
+
+LATE_S = 0.05  # a peer on the same machine answers within it
+PATIENCE = Timeouts(connect_s=5, associate_s=5, answer_s=2)
+
+
+@pytest.fixture
+def starved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends looks for the response late, and the association's own thread wakes late."""
+    get_msg = DIMSEServiceProvider.get_msg
+
+    def late(provider: Any, block: bool = False) -> Any:
+        if block:
+            time.sleep(6 * LATE_S)
+        return get_msg(provider, block)
+
+    def wake(association: Any, paused: bool) -> None:
+        if not paused and association.is_requestor:
+            time.sleep(LATE_S)
+        vars(association)["_is_paused"] = paused
+
+    paused = property(lambda association: vars(association)["_is_paused"], wake)
+    monkeypatch.setattr(DIMSEServiceProvider, "get_msg", late)
+    monkeypatch.setattr(Association, "_is_paused", paused, raising=False)
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[Peer]:
+    with LocalPacs(tmp_path / "pacs") as pacs:
+        yield Peer(name="pacs", ae_title=pacs.ae_title, host="127.0.0.1", port=pacs.port)
+
+
+def test_a_response_is_not_lost_where_threads_wait_for_their_turn(
+    peer: Peer, starved: None, tmp_path: Path
+) -> None:
+    images = a_series(4)
+    items = [
+        StoreItem(
+            sop_class_uid=image.SOPClassUID,
+            sop_instance_uid=image.SOPInstanceUID,
+            transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
+            path=path,
+        )
+        for image, path in zip(images, write_files(tmp_path / "ct", images), strict=True)
+    ]
+    terms: dict[str, Any] = {"peer": peer, "calling_ae": "US", "timeouts": PATIENCE}
+    outcomes = store(items=items, **terms)
+    assert [outcome.detail for outcome in outcomes] == ["status 0x0000 (success)"] * 4
+    assert echo(**terms).succeeded
+    study = {"StudyInstanceUID": str(images[0].StudyInstanceUID)}
+    assert len(find(level="STUDY", keys=study, **terms).matches) == 1
