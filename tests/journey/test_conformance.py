@@ -212,7 +212,7 @@ def test_the_sheet_says_what_is_to_be_imported_shown_and_entered_for_tls(
         "by TLS alone, with the certificate subject:CN=ct1.test",
         "ct, with its passcode: user identity type 2, which counts over TLS alone",
         "send images to this node; ask this node to keep them (Storage Commitment)",
-        "the node asks it to store results results by route",
+        "it is asked to store results results by route",
         "3 associations, 600 objects a minute, 64 MiB on the way at a time, 300 s of silence",
     ):
         assert told in page, told

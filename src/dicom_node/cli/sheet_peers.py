@@ -15,11 +15,11 @@ _MAY = {
     "commit": "ask this node to keep them (Storage Commitment)",
 }
 _ASKED = {
-    "store": "it to store results",
-    "commit": "it to keep them (Storage Commitment)",
-    "query": "it what it has (C-FIND)",
-    "retrieve": "it to send (C-MOVE, C-GET)",
-    "reject": "it to hide what was replaced (rejection notes)",
+    "store": "to store results",
+    "commit": "to keep them (Storage Commitment)",
+    "query": "what it has (C-FIND)",
+    "retrieve": "to send images (C-MOVE, C-GET)",
+    "reject": "to hide what was replaced (rejection notes)",
 }
 
 
@@ -57,7 +57,7 @@ def _peer(facts: Statement, peer: Peer) -> Iterable[tuple[str, str]]:
     yield "by TLS", proven
     yield "as user", _user(peer)
     yield "it may", may or "do nothing but verify (C-ECHO)"
-    yield "the node asks", asked or "nothing of it"
+    yield "it is asked", asked or "nothing"
     yield "results", f"by route {routes}" if routes else "none"
     yield "limits", _limits(peer)
 
