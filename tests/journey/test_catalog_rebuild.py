@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 from importlib import resources
-from io import BytesIO
 from types import SimpleNamespace
 
 import pydicom
@@ -35,7 +34,7 @@ from dicom_node.node.reasons import NOBODY, REBUILT
 from dicom_node.node.respool import sender_of
 from dicom_node.spool.store import Spool
 from dicom_node.testing.pacs import LocalPacs, send_series
-from dicom_node.testing.series import Header, a_series
+from dicom_node.testing.series import Header, a_series, file_of
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 FROM_PACS = {"called_ae": "DICOMNODE", "calling_ae": "TESTPACS"}
@@ -294,11 +293,8 @@ def test_a_log_that_cannot_be_read_stops_the_node_and_no_object_is_lost(worked, 
     live = opened(node)
     late = a_series(8)[6:]
     spool = Spool(node.folder / "var" / "spool")
-    buffers = []
     for dataset in late:
-        buffer = BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
-        buffers.append(spool.put(buffer.getvalue()).path)
+        spool.put(file_of(dataset))
     written(live)
     path = database(node)
     copy = path.with_name("copy.db")
@@ -343,9 +339,7 @@ def test_of_two_objects_with_one_uid_the_older_is_the_instance(worked):
     catalog.close()
     other = pydicom.dcmread(spool.path(first.path))
     other.PatientComments = "other content"
-    buffer = BytesIO()
-    other.save_as(buffer, enforce_file_format=True)
-    later = spool.put(buffer.getvalue()).path
+    later = spool.put(file_of(other)).path
     os.utime(spool.path(later), (first.received_at + 100, first.received_at + 100))
     lose(database(node))
     assert rebuilt(node)["rested"]["conflicts"] == 1
@@ -489,9 +483,7 @@ def test_the_check_leaves_a_catalog_of_an_older_version_as_it_is(worked):
 def test_the_check_finds_files_that_were_stored_before_the_clock_was_set_back(worked):
     node, _ = worked
     spool = Spool(node.folder / "var" / "spool")
-    buffer = BytesIO()
-    a_series(1, header=Header(seed=4))[0].save_as(buffer, enforce_file_format=True)
-    path = spool.put(buffer.getvalue()).path
+    path = spool.put(file_of(a_series(1, header=Header(seed=4))[0])).path
     ahead = spool.path(path).stat().st_mtime + 3600
     os.utime(spool.path(path), (ahead, ahead))
     assert checked(node)[1]["unknown"] == [path]

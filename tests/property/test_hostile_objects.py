@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from dicom_node.domain.volume import Volume
 from dicom_node.iod.header import KEYWORDS, read_attributes
 from dicom_node.iod.image import read_volume
 from dicom_node.iod.transcode import PATIENT_AND_STUDY, copied
-from dicom_node.testing.series import Pixels, a_series
+from dicom_node.testing.series import Pixels, a_series, file_of
 
 SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 COMPRESSED = ("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80")
@@ -30,9 +29,7 @@ def sound() -> list[bytes]:
         (dataset,) = a_series(1, size=16, pixels=pixels)
         if plain:
             dataset.file_meta.TransferSyntaxUID = syntax
-        buffer = BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
-        made.append(buffer.getvalue())
+        made.append(file_of(dataset))
     return made
 
 

@@ -24,7 +24,7 @@ from dicom_node.iod.elements import Malformed, locate
 from dicom_node.iod.header import read_attributes
 from dicom_node.iod.received import check_received
 from dicom_node.iod.scan import Bounds, scan
-from dicom_node.testing.series import Pixels, a_series
+from dicom_node.testing.series import Pixels, a_series, file_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, on what is damaged
 
@@ -82,13 +82,7 @@ def files(draw: st.DrawFn) -> tuple[bytes, str]:
         )
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True
-    return written(dataset), syntax
-
-
-def written(dataset: Dataset) -> bytes:
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    return file_of(dataset), syntax
 
 
 def counts(dataset: Dataset) -> tuple[int, int]:
@@ -125,7 +119,7 @@ def test_elements_and_items_are_counted_as_pydicom_reads_them(more: Dataset, syn
     for element in more:
         if element.VR == "SQ":
             dataset[element.tag] = element
-    content = written(dataset)
+    content = file_of(dataset)
     found = scan(locate(content), (), bounds=Bounds())
     assert (found.elements, found.items) == counts(pydicom.dcmread(BytesIO(content)))
 
@@ -140,7 +134,7 @@ def sound() -> list[tuple[bytes, str]]:
         item.CodeValue, item.ReferencedSOPInstanceUID = "1", "1.2.3"
         dataset.SourceImageSequence = [item, item]
         dataset["SourceImageSequence"].is_undefined_length = syntax == IMPLICIT
-        made.append((written(dataset), syntax))
+        made.append((file_of(dataset), syntax))
     return made
 
 

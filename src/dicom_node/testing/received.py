@@ -1,21 +1,21 @@
-"""What a receiver makes of an object, without an association: its file and its record."""
+"""Objects at a receiver without an association: stored through it, or as it would record them."""
 
 from __future__ import annotations
 
-from io import BytesIO
+from typing import Any
 
 from pydicom.dataset import Dataset
 
+from dicom_node.dimse.contract import StoreAnswer, StoreRequest
 from dicom_node.domain.records import Instance
 from dicom_node.iod.header import read_attributes
 from dicom_node.spool.store import Spool
+from dicom_node.testing.series import file_of
 
 
 def received(spool: Spool, dataset: Dataset, *, association: int, at: float) -> Instance:
     """Put an object into the spool: the record of it, as it would be committed."""
-    file = BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    stored = spool.put(file.getvalue())
+    stored = spool.put(file_of(dataset))
     header = read_attributes(spool.path(stored.path))
     return Instance(
         sop_instance_uid=str(header["SOPInstanceUID"]),
@@ -30,3 +30,24 @@ def received(spool: Spool, dataset: Dataset, *, association: int, at: float) -> 
         received_at=at,
         attributes=header,
     )
+
+
+def store_through(
+    receiver: Any, dataset: Dataset, *, association: int, calling_ae: str = "CT1"
+) -> int:
+    """One C-STORE, as the front would hand it to a receiver; the status."""
+    sink = receiver.begin(
+        StoreRequest(
+            association=association,
+            sop_class_uid=str(dataset.SOPClassUID),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+            message_id=1,
+            calling_ae=calling_ae,
+        )
+    )
+    if isinstance(sink, StoreAnswer):
+        return sink.status
+    sink.write([file_of(dataset)])
+    answer: StoreAnswer = sink.finish()
+    return answer.status

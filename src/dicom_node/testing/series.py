@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -193,6 +194,23 @@ def write_series(
         order = np.random.default_rng(shuffle_seed).permutation(len(datasets))
         datasets = [datasets[i] for i in order]
     return write_files(folder, datasets)
+
+
+def changed(dataset: Dataset, **changes: object) -> Dataset:
+    """The same object with other values; None takes an attribute away."""
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+def file_of(dataset: Dataset) -> bytes:
+    """The DICOM file of an object (PS3.10 §7)."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def write_files(folder: Path, datasets: Sequence[Dataset]) -> list[Path]:

@@ -15,7 +15,7 @@ from pydicom.uid import CTImageStorage
 
 from dicom_node.iod.checks import MAX_COMMENT, Problem, check_stored
 from dicom_node.iod.elements import MAX_DEPTH
-from dicom_node.testing.series import Pixels, a_series
+from dicom_node.testing.series import Pixels, a_series, changed, file_of
 
 IMPLICIT, BIG, RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
 ITEM, ITEM_END, SEQUENCE_END = (
@@ -25,19 +25,7 @@ UNDEFINED_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
 
 
 def an_image(**changes: object) -> Dataset:
-    dataset = a_series(1)[0]
-    for keyword, value in changes.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    return dataset
-
-
-def coded(dataset: Dataset) -> bytes:
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    return changed(a_series(1)[0], **changes)
 
 
 @pytest.fixture
@@ -59,30 +47,30 @@ def test_a_sound_image_has_no_problem(check, syntax: str | None) -> None:
     dataset = an_image()
     if syntax:
         dataset.file_meta.TransferSyntaxUID = syntax
-    assert check(coded(dataset)) is None
+    assert check(file_of(dataset)) is None
 
 
 def test_a_sound_compressed_image_has_no_problem(check) -> None:
-    assert check(coded(a_series(1, pixels=Pixels(transfer_syntax=RLE))[0])) is None
+    assert check(file_of(a_series(1, pixels=Pixels(transfer_syntax=RLE))[0])) is None
 
 
 @pytest.mark.parametrize("lost", [1, 2, 7, 500, 2048])
 def test_pixels_cut_short_cannot_be_understood(check, lost: int) -> None:
-    problem = check(coded(an_image())[:-lost])
+    problem = check(file_of(an_image())[:-lost])
     assert problem is not None
     assert problem.status == 0xC000
 
 
 @pytest.mark.parametrize("lost", [1, 4, 8, 9, 60])
 def test_fragments_cut_short_cannot_be_understood(check, lost: int) -> None:
-    content = coded(a_series(1, pixels=Pixels(transfer_syntax=RLE))[0])
+    content = file_of(a_series(1, pixels=Pixels(transfer_syntax=RLE))[0])
     problem = check(content[:-lost])
     assert problem is not None
     assert problem.status == 0xC000
 
 
 def test_a_cut_inside_an_element_header_cannot_be_understood(check) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     start = content.index(struct.pack("<HH", 0x7FE0, 0x0010))
     problem = check(content[: start + 5])
     assert problem == Problem(
@@ -91,7 +79,7 @@ def test_a_cut_inside_an_element_header_cannot_be_understood(check) -> None:
 
 
 def test_a_length_past_the_end_names_its_element(check) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     start = content.index(b"Phantom^Chest")
     lying = content[: start - 2] + struct.pack("<H", 0xFFF0) + content[start:]
     problem = check(lying)
@@ -131,7 +119,7 @@ def test_uids_that_do_not_match_are_refused(check, changes, comment: str) -> Non
 
 @pytest.mark.parametrize("uid", [b"../../etc/passwd", b"1.2.3\n4", b"/tmp/x", b".", b"1" * 66])
 def test_what_is_no_uid_is_refused(check, uid: bytes) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     study = an_image().StudyInstanceUID.encode()
     start = content.index(study)
     old = len(study) + len(study) % 2
@@ -144,7 +132,7 @@ def test_what_is_no_uid_is_refused(check, uid: bytes) -> None:
     "changes", [{"Rows": 33}, {"Columns": 65535}, {"BitsAllocated": 32}, {"NumberOfFrames": 2}]
 )
 def test_fewer_pixels_than_announced_cannot_be_understood(check, changes) -> None:
-    problem = check(coded(an_image(**changes)))
+    problem = check(file_of(an_image(**changes)))
     assert problem is not None
     assert problem.status == 0xC000
     assert problem.comment.startswith("Pixel Data has 2048 bytes, not ")
@@ -155,13 +143,13 @@ def test_an_image_without_pixels_cannot_be_understood(check, syntax: str | None)
     dataset = an_image(PixelData=None)
     if syntax:
         dataset.file_meta.TransferSyntaxUID = syntax
-    assert check(coded(dataset)) == Problem(
+    assert check(file_of(dataset)) == Problem(
         status=0xC000, comment="no Pixel Data, but 32 rows, 32 columns"
     )
 
 
 def test_a_cut_before_the_pixels_cannot_be_understood(check) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     assert check(content[: content.index(struct.pack("<HH", 0x7FE0, 0x0010))]) is not None
 
 
@@ -174,17 +162,17 @@ def test_a_cut_before_the_pixels_cannot_be_understood(check) -> None:
     ],
 )
 def test_pixels_may_stand_elsewhere(check, keyword: str, value: object) -> None:
-    assert check(coded(an_image(PixelData=None, **{keyword: value}))) is None
+    assert check(file_of(an_image(PixelData=None, **{keyword: value}))) is None
 
 
 def test_an_object_that_is_no_image_needs_no_pixels(check) -> None:
-    assert check(coded(an_image(PixelData=None, Rows=None, Columns=None))) is None
+    assert check(file_of(an_image(PixelData=None, Rows=None, Columns=None))) is None
 
 
 def test_a_pad_byte_after_odd_pixels_is_allowed(check) -> None:
     dataset = an_image(Rows=3, Columns=3, BitsAllocated=8, BitsStored=8, HighBit=7)
     dataset.PixelData = bytes(10)
-    assert check(coded(dataset)) is None
+    assert check(file_of(dataset)) is None
 
 
 def test_single_bits_are_counted_over_all_frames(check) -> None:
@@ -192,10 +180,10 @@ def test_single_bits_are_counted_over_all_frames(check) -> None:
     dataset.NumberOfFrames = 7
     dataset["PixelData"].VR = "OB"
     dataset.PixelData = bytes(8)  # 63 bits
-    assert check(coded(dataset)) is None
+    assert check(file_of(dataset)) is None
     dataset.NumberOfFrames = 8
     dataset.PixelData = bytes(8)  # 72 bits
-    assert check(coded(dataset)) is not None
+    assert check(file_of(dataset)) is not None
 
 
 def test_subsampled_colour_has_two_samples_a_pixel(check) -> None:
@@ -203,16 +191,16 @@ def test_subsampled_colour_has_two_samples_a_pixel(check) -> None:
     dataset.PlanarConfiguration = 0
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
     dataset.PixelData = bytes(32 * 32 * 2)
-    assert check(coded(dataset)) is None
+    assert check(file_of(dataset)) is None
 
 
 @pytest.mark.parametrize("zeros", [1, 2, 7, 8, 64])
 def test_zeros_after_the_end_are_padding(check, zeros: int) -> None:
-    assert check(coded(an_image()) + bytes(zeros)) is None
+    assert check(file_of(an_image()) + bytes(zeros)) is None
 
 
 def test_anything_else_after_the_end_is_not(check) -> None:
-    problem = check(coded(an_image()) + b"tail")
+    problem = check(file_of(an_image()) + b"tail")
     assert problem is not None
     assert problem.status == 0xC000
 
@@ -236,7 +224,7 @@ def nested(depth: int, *, defined: bool, explicit: bool = True) -> bytes:
 
 @pytest.mark.parametrize("defined", [True, False])
 def test_sequences_nest_up_to_the_limit(check, defined: bool) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     assert check(content + nested(MAX_DEPTH, defined=defined)) is None
     too_deep = Problem(
         status=0xC000, comment=f"sequences are nested deeper than {MAX_DEPTH} levels"
@@ -248,7 +236,7 @@ def test_sequences_nest_up_to_the_limit(check, defined: bool) -> None:
 def test_nesting_without_end_is_refused_in_implicit_vr_too(check, defined: bool) -> None:
     dataset = an_image()
     dataset.file_meta.TransferSyntaxUID = IMPLICIT
-    problem = check(coded(dataset) + nested(2000, defined=defined, explicit=False))
+    problem = check(file_of(dataset) + nested(2000, defined=defined, explicit=False))
     assert problem is not None
     assert problem.status == 0xC000
 
@@ -256,18 +244,18 @@ def test_nesting_without_end_is_refused_in_implicit_vr_too(check, defined: bool)
 def test_private_bytes_that_only_look_like_a_sequence_are_left_alone(check) -> None:
     value = ITEM[:4] + struct.pack("<I", 0x7FFFFFFF) + b"opaque!!"
     element = struct.pack("<HH2sxxI", 0x7FE1, 0x0010, b"OB", len(value)) + value
-    assert check(coded(an_image()) + element) is None
+    assert check(file_of(an_image()) + element) is None
 
 
 def test_deflated_data_sets_are_refused(check) -> None:
     dataset = an_image()
     dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
-    assert check(coded(dataset)) == Problem(
+    assert check(file_of(dataset)) == Problem(
         status=0xC000, comment="deflated data sets are not accepted"
     )
 
 
-SOUND = coded(a_series(1, size=8)[0])
+SOUND = file_of(a_series(1, size=8)[0])
 
 
 @given(st.data())

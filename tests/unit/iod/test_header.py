@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -14,16 +13,10 @@ from pydicom.dataset import Dataset
 from dicom_node.domain.errors import NotDicom
 from dicom_node.iod.elements import MAX_HEADER_BYTES
 from dicom_node.iod.header import KEYWORDS, read_attributes, transfer_syntax
-from dicom_node.testing.series import Header, Pixels, a_series
+from dicom_node.testing.series import Header, Pixels, a_series, file_of
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 BIG, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-
-
-def file_of(dataset: Dataset) -> bytes:
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def explicit(*elements: tuple[int, bytes, bytes]) -> bytes:

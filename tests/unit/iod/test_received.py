@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from pydicom.uid import CTImageStorage
 from dicom_node.iod.checks import MAX_COMMENT, Problem, check_stored
 from dicom_node.iod.header import read_attributes
 from dicom_node.iod.received import Received, check_received
-from dicom_node.testing.series import Pixels, a_series
+from dicom_node.testing.series import Pixels, a_series, changed, file_of
 
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 RLE, JPEG = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.70"
@@ -27,18 +26,7 @@ def an_image(syntax: str = EXPLICIT, **changes: object) -> Dataset:
     """Of 32 x 32 pixels. None takes an attribute away."""
     dataset = a_series(1)[0]
     dataset.file_meta.TransferSyntaxUID = syntax
-    for keyword, value in changes.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    return dataset
-
-
-def coded(dataset: Dataset) -> bytes:
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    return changed(dataset, **changes)
 
 
 def start_of(content: bytes) -> int:
@@ -117,26 +105,26 @@ def refusal(received: Received) -> Problem:
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG])
 def test_a_sound_image_is_taken_with_its_header(check, syntax: str) -> None:
-    received = check(coded(an_image(syntax)), syntax)
+    received = check(file_of(an_image(syntax)), syntax)
     assert (received.problem, received.warning) == (None, None)
     assert received.attributes["Modality"] == "CT"
 
 
 def test_a_sound_compressed_image_is_taken(check) -> None:
-    received = check(coded(a_series(1, pixels=Pixels(transfer_syntax=RLE))[0]), RLE)
+    received = check(file_of(a_series(1, pixels=Pixels(transfer_syntax=RLE))[0]), RLE)
     assert (received.problem, received.warning) == (None, None)
 
 
 def test_two_data_sets_in_one_object_are_refused(check) -> None:
-    content = coded(an_image())
-    other = coded(an_image(PatientName="Other", StudyInstanceUID="1.2.3"))
+    content = file_of(an_image())
+    other = file_of(an_image(PatientName="Other", StudyInstanceUID="1.2.3"))
     found = refusal(check(content + other[start_of(other) :]))
     assert (found.status, found.offending[1:]) == (0xC000, ())
     assert found.comment.endswith("twice")
 
 
 def test_elements_of_the_file_meta_information_are_not_the_senders_to_write(check) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     start = start_of(content)
     for tag in (0x00020010, 0x00000002):
         forged = content[:start] + element(tag, b"UI", IMPLICIT.encode() + b"\0") + content[start:]
@@ -144,7 +132,7 @@ def test_elements_of_the_file_meta_information_are_not_the_senders_to_write(chec
 
 
 def test_a_file_in_place_of_a_data_set_is_refused(check) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     start = start_of(content)
     assert refusal(check(content[:start] + content)).status == 0xC000
 
@@ -153,7 +141,7 @@ def test_a_file_in_place_of_a_data_set_is_refused(check) -> None:
     ("coded_as", "said"), [(IMPLICIT, EXPLICIT), (EXPLICIT, IMPLICIT), (BIG, EXPLICIT)]
 )
 def test_bytes_that_contradict_their_transfer_syntax_are_refused(check, coded_as, said) -> None:
-    found = refusal(check(coded(an_image(coded_as)), said))
+    found = refusal(check(file_of(an_image(coded_as)), said))
     assert found.status == 0xC000
     assert "its transfer syntax" in found.comment
 
@@ -167,7 +155,7 @@ def with_fragments(fragments: list[bytes]) -> Dataset:
 
 
 def test_encapsulated_pixels_under_an_uncompressed_syntax_are_refused(check) -> None:
-    content = coded(with_fragments([b"\xff\xd8\xff\xd9"]))
+    content = file_of(with_fragments([b"\xff\xd8\xff\xd9"]))
     assert check(content, JPEG).problem is None
     found = refusal(check(content, EXPLICIT))
     assert found.comment == "Pixel Data is encapsulated, unlike its transfer syntax"
@@ -176,20 +164,20 @@ def test_encapsulated_pixels_under_an_uncompressed_syntax_are_refused(check) -> 
 
 @pytest.mark.parametrize("syntax", [RLE, JPEG, "1.2.840.10008.1.2.4.201"])
 def test_native_pixels_under_a_compressed_syntax_are_refused(check, syntax: str) -> None:
-    found = refusal(check(coded(an_image()), syntax))
+    found = refusal(check(file_of(an_image()), syntax))
     assert found.comment == "Pixel Data is not encapsulated, as its transfer syntax is"
 
 
 def test_a_private_syntax_may_have_either(check) -> None:
-    assert check(coded(an_image()), "1.2.3.4").problem is None
-    assert check(coded(with_fragments([b"ab"])), "1.2.3.4").problem is None
+    assert check(file_of(an_image()), "1.2.3.4").problem is None
+    assert check(file_of(with_fragments([b"ab"])), "1.2.3.4").problem is None
 
 
 @pytest.mark.parametrize(
     "items", [b"", bytes.fromhex("feff00e000000000"), 2 * bytes.fromhex("feff00e000000000")]
 )
 def test_encapsulated_pixels_have_a_fragment(check, items: bytes) -> None:
-    content = coded(with_fragments([b"ab"]))
+    content = file_of(with_fragments([b"ab"]))
     start = content.index(struct.pack("<HH2s", 0x7FE0, 0x0010, b"OB")) + 12
     found = refusal(check(content[:start] + items + bytes.fromhex("feffdde000000000"), JPEG))
     assert (found.status, found.comment) == (0xC000, "Pixel Data has no fragment")
@@ -209,28 +197,28 @@ SHARED = tuple(
 @pytest.mark.parametrize("syntax", ONE_EACH)
 def test_a_frame_has_a_fragment_of_its_own(check, syntax: str) -> None:
     frames = element(0x00280008, b"IS", b"3 ")
-    two, empty = coded(with_fragments([b"ab"] * 2)), bytes.fromhex("feff00e000000000")
+    two, empty = file_of(with_fragments([b"ab"] * 2)), bytes.fromhex("feff00e000000000")
     for content in (two, two[:-8] + empty + two[-8:]):  # before the end of the sequence
         found = refusal(check(before(content, 0x00280010, frames), syntax))
         expected = "Pixel Data has fewer fragments (2) than frames (3)"
         assert (found.status, found.comment) == (0xC000, expected)
         assert found.offending == (PIXEL_DATA,)
     for many in (3, 7):
-        whole = before(coded(with_fragments([b"ab"] * many)), 0x00280010, frames)
+        whole = before(file_of(with_fragments([b"ab"] * many)), 0x00280010, frames)
         assert check(whole, syntax).problem is None
 
 
 @pytest.mark.parametrize("syntax", [*SHARED, "1.2.3.4"])
 def test_frames_of_a_video_or_a_component_collection_share_one(check, syntax: str) -> None:
     frames = element(0x00280008, b"IS", b"300 ")
-    content = before(coded(with_fragments([b"ab"])), 0x00280010, frames)
+    content = before(file_of(with_fragments([b"ab"])), 0x00280010, frames)
     assert check(content, syntax).problem is None
 
 
 @pytest.mark.parametrize("lost", [1, 2, 7, 500, 2048, 2054, 2060])
 def test_a_cut_object_is_refused(check, lost: int) -> None:
-    assert refusal(check(coded(an_image())[:-lost])).status == 0xC000
-    compressed = coded(a_series(1, pixels=Pixels(transfer_syntax=RLE))[0])
+    assert refusal(check(file_of(an_image())[:-lost])).status == 0xC000
+    compressed = file_of(a_series(1, pixels=Pixels(transfer_syntax=RLE))[0])
     assert refusal(check(compressed[: -min(lost, 60)], RLE)).status == 0xC000
 
 
@@ -238,7 +226,7 @@ def test_a_cut_object_is_refused(check, lost: int) -> None:
     "changes", [{"Rows": 33}, {"Columns": 65535}, {"BitsAllocated": 32}, {"SamplesPerPixel": 3}]
 )
 def test_fewer_pixels_than_announced_are_refused(check, changes) -> None:
-    found = refusal(check(coded(an_image(**changes))))
+    found = refusal(check(file_of(an_image(**changes))))
     assert found.status == 0xC000
     assert found.comment.startswith("Pixel Data has 2048 bytes, not ")
     assert found.offending == (PIXEL_DATA,)
@@ -246,7 +234,7 @@ def test_fewer_pixels_than_announced_are_refused(check, changes) -> None:
 
 def with_frames(text: bytes) -> bytes:
     value = text + b" " * (len(text) % 2)
-    return before(coded(an_image()), 0x00280010, element(0x00280008, b"IS", value))
+    return before(file_of(an_image()), 0x00280010, element(0x00280008, b"IS", value))
 
 
 @pytest.mark.parametrize("frames", [b"2", b"2147483647", b"9" * 40])
@@ -270,7 +258,7 @@ def test_one_frame_may_be_written_in_several_ways(check, frames: bytes) -> None:
 def test_more_pixels_than_announced_are_stored_with_a_warning(check, extra: int) -> None:
     dataset = an_image()
     dataset.PixelData = dataset.PixelData + bytes(extra + extra % 2)
-    received = check(coded(dataset))
+    received = check(file_of(dataset))
     assert received.problem is None
     assert received.warning.status == 0xB007
     assert received.warning.comment == f"Pixel Data has {2048 + extra + extra % 2} bytes, not 2048"
@@ -279,17 +267,17 @@ def test_more_pixels_than_announced_are_stored_with_a_warning(check, extra: int)
 def test_a_byte_that_fills_up_an_odd_length_is_none_too_many(check) -> None:
     dataset = an_image(Rows=3, Columns=3, BitsAllocated=8, BitsStored=8, HighBit=7)
     dataset.PixelData = bytes(10)
-    assert check(coded(dataset)).warning is None
+    assert check(file_of(dataset)).warning is None
     dataset.PixelData = bytes(12)
-    assert check(coded(dataset)).warning is not None
+    assert check(file_of(dataset)).warning is not None
 
 
 @pytest.mark.parametrize(("keyword", "width"), [("FloatPixelData", 4), ("DoubleFloatPixelData", 8)])
 def test_pixels_that_are_floats_are_counted_too(check, keyword: str, width: int) -> None:
     whole = an_image(PixelData=None, **{keyword: bytes(1024 * width)})
-    assert check(coded(whole)).warning is None
+    assert check(file_of(whole)).warning is None
     cut = an_image(PixelData=None, **{keyword: bytes(1024 * width - width)})
-    assert refusal(check(coded(cut))).status == 0xC000
+    assert refusal(check(file_of(cut))).status == 0xC000
 
 
 @pytest.mark.parametrize("kind", ["YBR_FULL_422", "YBR_PARTIAL_422"])
@@ -297,12 +285,12 @@ def test_subsampled_colour_has_two_samples_a_pixel(check, kind: str) -> None:
     dataset = an_image(SamplesPerPixel=3, PhotometricInterpretation=kind, PlanarConfiguration=0)
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
     dataset.PixelData = bytes(32 * 32 * 2)
-    received = check(coded(dataset))
+    received = check(file_of(dataset))
     assert (received.problem, received.warning) == (None, None)
 
 
 def test_an_image_without_pixels_is_refused(check) -> None:
-    found = refusal(check(coded(an_image(PixelData=None))))
+    found = refusal(check(file_of(an_image(PixelData=None))))
     assert found.comment == "no Pixel Data, but 32 rows, 32 columns"
 
 
@@ -319,14 +307,14 @@ def test_an_image_without_pixels_is_refused(check) -> None:
     ],
 )
 def test_what_the_node_will_need_and_lacks_is_a_warning(check, changes, comment: str) -> None:
-    received = check(coded(an_image(**changes)))
+    received = check(file_of(an_image(**changes)))
     assert received.problem is None
     assert (received.warning.status, received.warning.comment) == (0xB007, comment)
 
 
 @pytest.mark.parametrize("changes", [{"PatientID": ""}, {"PatientName": None}])
 def test_what_may_be_empty_or_is_not_needed_is_no_warning(check, changes) -> None:
-    assert check(coded(an_image(**changes))).warning is None
+    assert check(file_of(an_image(**changes))).warning is None
 
 
 @pytest.mark.parametrize(
@@ -334,7 +322,7 @@ def test_what_may_be_empty_or_is_not_needed_is_no_warning(check, changes) -> Non
     [(b"US", "Rows is not one number of 16 bits"), (b"UL", "Rows has the VR UL")],
 )
 def test_rows_in_another_type_cannot_be_understood(check, vr: bytes, comment: str) -> None:
-    content = coded(an_image()).replace(
+    content = file_of(an_image()).replace(
         element(0x00280010, b"US", b"\x20\0"), element(0x00280010, vr, b"\x20\0\0\0")
     )
     for cut in (len(content), content.rindex(struct.pack("<HH", 0x7FE0, 0x0010))):
@@ -344,7 +332,7 @@ def test_rows_in_another_type_cannot_be_understood(check, vr: bytes, comment: st
 
 @pytest.mark.parametrize("tag", [0x00080016, 0x0020000D])
 def test_a_uid_in_another_type_cannot_be_understood(check, tag: int) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     header = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, b"UI")
     start = content.index(header, start_of(content))
     found = refusal(check(content[: start + 4] + b"US" + content[start + 6 :]))
@@ -365,7 +353,7 @@ def test_a_uid_in_another_type_cannot_be_understood(check, tag: int) -> None:
     ],
 )
 def test_what_an_object_is_judged_by_has_its_own_vr(check, tag: int, vr: bytes) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     start = content.index(struct.pack("<HH", tag >> 16, tag & 0xFFFF), start_of(content))
     length = int.from_bytes(content[start + 6 : start + 8], "little")
     value = content[start + 8 : start + 8 + length]
@@ -378,7 +366,7 @@ def test_what_an_object_is_judged_by_has_its_own_vr(check, tag: int, vr: bytes) 
 
 @pytest.mark.parametrize(("vr", "refused"), [(b"OB", False), (b"UN", False), (b"UC", True)])
 def test_pixels_are_bytes_or_words(check, vr: bytes, refused: bool) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     start = content.rindex(struct.pack("<HH2s", 0x7FE0, 0x0010, b"OW"))
     received = check(content[: start + 4] + vr + content[start + 6 :])
     assert (received.problem is not None) == refused
@@ -408,25 +396,23 @@ def test_uids_that_do_not_match_are_refused_and_named(check, changes, comment, t
             delattr(dataset, keyword)
         else:
             dataset[keyword]._value = value
-    buffer = BytesIO()
     for keyword, value in meta.items():
         setattr(dataset.file_meta, keyword, value)
-    dataset.save_as(buffer, enforce_file_format=True)
-    assert refusal(check(buffer.getvalue())) == Problem(
+    assert refusal(check(file_of(dataset))) == Problem(
         status=0xA900, comment=comment, offending=(tag,)
     )
 
 
 @pytest.mark.parametrize("size", [1 << 16, 1 << 20, 3 << 20])
 def test_private_data_before_the_patient_hide_nothing(check, size: int) -> None:
-    content = before(coded(an_image()), 0x00100010, element(0x00091001, b"OB", bytes(size)))
+    content = before(file_of(an_image()), 0x00100010, element(0x00091001, b"OB", bytes(size)))
     received = check(content)
     assert (received.problem, received.warning) == (None, None)
     assert received.attributes["Columns"] == 32
 
 
 def test_uids_may_stand_out_of_order_even_behind_the_pixels(check) -> None:
-    content = coded(an_image())
+    content = file_of(an_image())
     study = element(0x0020000D, b"UI", an_image().StudyInstanceUID.encode())
     study += b"\0" * (len(study) % 2)
     moved = element(0x0020000D, b"UI", study[8:])
@@ -437,7 +423,7 @@ def test_uids_may_stand_out_of_order_even_behind_the_pixels(check) -> None:
 
 
 def test_what_is_refused_is_told_with_the_series_it_says_it_is_of(check) -> None:
-    received = check(coded(an_image())[:-5])
+    received = check(file_of(an_image())[:-5])
     assert received.attributes["SeriesInstanceUID"] == an_image().SeriesInstanceUID
 
 
@@ -450,7 +436,7 @@ def tiny(count: int) -> bytes:
 
 
 def test_more_elements_than_are_allowed_are_refused(check) -> None:
-    sound = coded(an_image())
+    sound = file_of(an_image())
     known = len(an_image())
     assert check(before(sound, PIXEL_DATA, tiny(100_000 - known))).problem is None
     found = refusal(check(before(sound, PIXEL_DATA, tiny(100_001 - known))))
@@ -459,21 +445,21 @@ def test_more_elements_than_are_allowed_are_refused(check) -> None:
 
 def test_more_items_than_are_allowed_are_refused(check) -> None:
     items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 1_000_001
-    content = before(coded(an_image()), PIXEL_DATA, element(0x0040A730, b"SQ", items))
+    content = before(file_of(an_image()), PIXEL_DATA, element(0x0040A730, b"SQ", items))
     found = refusal(check(content))
     assert found == Problem(status=0xC000, comment="data set has more than 1000000 items")
 
 
 def test_objects_of_many_elements_take_turns_and_others_do_not(check) -> None:
     turns = Turns()
-    check(coded(an_image()), heavy=turns)
+    check(file_of(an_image()), heavy=turns)
     assert turns.taken == 0
-    check(before(coded(an_image()), PIXEL_DATA, tiny(30_000)), heavy=turns)
+    check(before(file_of(an_image()), PIXEL_DATA, tiny(30_000)), heavy=turns)
     assert turns.taken == 1
 
 
 def test_deflated_data_sets_are_refused_before_they_are_inflated(check) -> None:
-    received = check(coded(an_image()), "1.2.840.10008.1.2.1.99")
+    received = check(file_of(an_image()), "1.2.840.10008.1.2.1.99")
     assert received == Received(
         attributes={},
         problem=Problem(status=0xC000, comment="deflated data sets are not accepted"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from io import BytesIO
 
 import pytest
 
 from dicom_node.catalog import Catalog
 from dicom_node.decide import completeness
 from dicom_node.decide.routing import Route
-from dicom_node.dimse.contract import AssociationRequest, Rejection, StoreRequest
+from dicom_node.dimse.contract import AssociationRequest, Rejection
 from dicom_node.domain import events as e
 from dicom_node.domain import keeping as k
 from dicom_node.domain.errors import CatalogError, ToolError
@@ -28,6 +27,7 @@ from dicom_node.node.receive import StorageReceiver
 from dicom_node.node.router import Router
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool
+from dicom_node.testing.received import store_through
 from dicom_node.testing.series import Header, a_series
 
 HOUR = 3600.0
@@ -115,22 +115,10 @@ class Node:
 
     def store(self, number, datasets):
         """The statuses."""
-        return [self._store(number, dataset) for dataset in datasets]
-
-    def _store(self, number, dataset):
-        request = StoreRequest(
-            association=number,
-            sop_class_uid=str(dataset.SOPClassUID),
-            sop_instance_uid=str(dataset.SOPInstanceUID),
-            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
-            message_id=1,
-            calling_ae="PACS1",
-        )
-        sink = self.receiver.begin(request)
-        buffer = BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
-        sink.write([buffer.getvalue()])
-        return sink.finish().status
+        return [
+            store_through(self.receiver, dataset, association=number, calling_ae="PACS1")
+            for dataset in datasets
+        ]
 
     def send(self, datasets, title="PACS1", how="released"):
         number = self.admit(title)

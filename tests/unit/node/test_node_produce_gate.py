@@ -21,7 +21,7 @@ from dicom_node.iod.header import read_attributes
 from dicom_node.iod.seg_settings import SegSettings
 from dicom_node.node.encode import Source
 from dicom_node.node.produce import Outcome, produce
-from dicom_node.testing.series import Header, ct_series, write_files
+from dicom_node.testing.series import Header, ct_series, file_of, write_files
 from dicom_node.tools.registry import build_tool, load_models
 
 SHIPPED = Path(__file__).parents[3] / "models"
@@ -225,10 +225,7 @@ def copies_of(datasets: Sequence[Dataset]) -> list[Dataset]:
 
 
 def _file(dataset: Dataset) -> BytesIO:
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    buffer.seek(0)
-    return buffer
+    return BytesIO(file_of(dataset))
 
 
 def test_planes_that_came_twice_are_used_once(tmp_path: Path) -> None:

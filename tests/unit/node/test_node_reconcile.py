@@ -34,7 +34,7 @@ from dicom_node.node.reconcile import Reconciler, reconcile
 from dicom_node.node.respool import FromSpool
 from dicom_node.node.supersede import owed
 from dicom_node.spool.store import Spool
-from dicom_node.testing.series import Header, a_series
+from dicom_node.testing.series import Header, a_series, file_of
 
 LUNG = Segment(
     number=1,
@@ -126,12 +126,6 @@ def node(tmp_path):
     node = Node(tmp_path)
     yield node
     node.close()
-
-
-def file_of(dataset):
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def a_result(tmp_path, sources):

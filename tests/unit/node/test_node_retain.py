@@ -4,7 +4,6 @@ acknowledged stays."""
 from __future__ import annotations
 
 from dataclasses import replace
-from io import BytesIO
 
 import pytest
 
@@ -29,6 +28,7 @@ from dicom_node.node.reconcile import reconcile
 from dicom_node.node.retain import Retainer, collect
 from dicom_node.node.router import Router
 from dicom_node.spool.store import Spool
+from dicom_node.testing.received import store_through
 from dicom_node.testing.series import Header, a_series
 
 MIB = 1024 * 1024
@@ -118,20 +118,7 @@ class Node:
         return statuses
 
     def store(self, number, dataset):
-        sink = self.receiver.begin(
-            StoreRequest(
-                association=number,
-                sop_class_uid=str(dataset.SOPClassUID),
-                sop_instance_uid=str(dataset.SOPInstanceUID),
-                transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
-                message_id=1,
-                calling_ae="CT1",
-            )
-        )
-        buffer = BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
-        sink.write([buffer.getvalue()])
-        return sink.finish().status
+        return store_through(self.receiver, dataset, association=number)
 
     def complete(self, datasets):
         """Receive a Series and judge it: no route takes it, so it is settled."""

@@ -25,7 +25,7 @@ from dicom_node.node.journal import Journal
 from dicom_node.node.receive import Admission, StorageReceiver
 from dicom_node.node.why import stories
 from dicom_node.spool.store import Spool
-from dicom_node.testing.series import a_series
+from dicom_node.testing.series import a_series, changed
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 JPEG, RLE = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.5"
@@ -109,13 +109,7 @@ def unmoved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def image(**changes: object) -> Dataset:
-    dataset = a_series(1)[0]
-    for keyword, value in changes.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    return dataset
+    return changed(a_series(1)[0], **changes)
 
 
 def raw(dataset: Dataset, *, implicit: bool = False) -> bytes:

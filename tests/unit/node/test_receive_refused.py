@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from io import BytesIO
 
 import pytest
 
 from dicom_node.catalog import Catalog
 from dicom_node.catalog.damage import mark_of
-from dicom_node.dimse.contract import AssociationRequest, StoreAnswer, StoreRequest
+from dicom_node.dimse.contract import AssociationRequest
 from dicom_node.domain import events as e
 from dicom_node.domain.errors import CatalogError
 from dicom_node.node import bell as bells
@@ -19,6 +18,7 @@ from dicom_node.node.clock import SystemClock
 from dicom_node.node.journal import Journal
 from dicom_node.node.receive import StorageReceiver
 from dicom_node.spool.store import Spool
+from dicom_node.testing.received import store_through
 from dicom_node.testing.series import Header, a_series
 
 
@@ -49,22 +49,7 @@ class Node:
         request = AssociationRequest(
             calling_ae="CT1", called_ae="NODE", address="::1", port=1, proposes_storage=True
         )
-        sink = self.receiver.begin(
-            StoreRequest(
-                association=self.receiver.admit(request),
-                sop_class_uid=str(dataset.SOPClassUID),
-                sop_instance_uid=str(dataset.SOPInstanceUID),
-                transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
-                message_id=1,
-                calling_ae="CT1",
-            )
-        )
-        if isinstance(sink, StoreAnswer):
-            return sink.status
-        buffer = BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
-        sink.write([buffer.getvalue()])
-        return sink.finish().status
+        return store_through(self.receiver, dataset, association=self.receiver.admit(request))
 
     def files(self):
         return [p for p in self.spool.root.rglob("*") if p.is_file()]

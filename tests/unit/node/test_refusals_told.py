@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +24,7 @@ from dicom_node.node.refusals import EACH, KEPT_S
 from dicom_node.node.why import stories
 from dicom_node.node.words import opened
 from dicom_node.spool.store import Spool
+from dicom_node.testing.received import store_through
 from dicom_node.testing.series import a_series
 
 PEER = Peer(name="ct", ae_title="CT1", host="127.0.0.1", port=104, may=frozenset(), idle_s=600.0)
@@ -254,20 +254,7 @@ def test_the_idle_limit_of_a_peer_is_that_of_its_associations(node):
 def test_the_story_of_a_series_says_by_which_fault_its_association_ended(node):
     (dataset,) = a_series(1)
     number = node.storing.admit(asking())
-    sink = node.storing.begin(
-        StoreRequest(
-            association=number,
-            sop_class_uid=str(dataset.SOPClassUID),
-            sop_instance_uid=str(dataset.SOPInstanceUID),
-            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
-            message_id=1,
-            calling_ae="CT1",
-        )
-    )
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    sink.write([buffer.getvalue()])
-    assert sink.finish().status == 0
+    assert store_through(node.storing, dataset, association=number) == 0
     node.storing.broke(asking(), number, "it was disconnected inside a message")
     node.storing.ended(number, "disconnected")
     (story,) = stories(node.catalog, str(dataset.SeriesInstanceUID))
