@@ -152,6 +152,8 @@ def test_a_pacs_that_never_reports_is_asked_what_it_lists(committing, pacs):
 def test_a_pacs_that_refuses_to_commit_is_asked_what_it_lists(committing, pacs):
     node, series = committing(Commitment(status=0x0110), BOTH)
     node.wait(lambda: states(node, series) == {"VERIFIED"})
+    assert {asked.status for asked in pacs.asked} == {0x0110}
+    assert pacs.queries
 
 
 def test_without_any_report_the_proof_is_missed_and_a_late_one_still_counts(committing, pacs):

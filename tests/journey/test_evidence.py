@@ -136,6 +136,7 @@ def test_an_aborted_association_is_no_proof_and_no_obstacle(start_node, pacs, se
     into(pacs, series)
     send_series(node.address, objects=series, **FROM_PACS, abort_after=8)
     node.wait(lambda: state_of(node, series) is SeriesState.COMPLETE)
+    assert "8 of 8 instances" in verdicts(node, series)[-1].reasons
 
 
 def test_positions_beyond_all_bounds_are_judged_like_any_others(start_node, pacs):

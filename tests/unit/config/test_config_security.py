@@ -78,7 +78,9 @@ def test_what_cannot_work_is_a_mistake_with_its_place(text: str, mistake: str):
 
 
 def test_a_pinned_peer_needs_nobody_who_vouches_for_it():
-    config_of(a_peer(f'tls = true\ncertificates = ["sha256:{DIGEST}"]'))
+    (peer,) = config_of(a_peer(f'tls = true\ncertificates = ["sha256:{DIGEST}"]')).peers
+    assert peer.tls
+    assert peer.certificates == (f"sha256:{'ab' * 32}",)
 
 
 AUDIT = '[audit]\nfile = "audit.log"\n'
