@@ -196,8 +196,8 @@ def write_series(
     return write_files(folder, datasets)
 
 
-def changed(dataset: Dataset, **changes: object) -> Dataset:
-    """The same object with other values; None takes an attribute away."""
+def changed(dataset: Dataset, changes: Mapping[str, object]) -> Dataset:
+    """The same object with other values, by keyword; None takes an attribute away."""
     for keyword, value in changes.items():
         if value is None:
             delattr(dataset, keyword)

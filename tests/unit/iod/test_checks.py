@@ -25,7 +25,7 @@ UNDEFINED_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
 
 
 def an_image(**changes: object) -> Dataset:
-    return changed(a_series(1)[0], **changes)
+    return changed(a_series(1)[0], changes)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def an_image(syntax: str = EXPLICIT, **changes: object) -> Dataset:
     """Of 32 x 32 pixels. None takes an attribute away."""
     dataset = a_series(1)[0]
     dataset.file_meta.TransferSyntaxUID = syntax
-    return changed(dataset, **changes)
+    return changed(dataset, changes)
 
 
 def start_of(content: bytes) -> int:

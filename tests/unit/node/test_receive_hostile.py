@@ -109,7 +109,7 @@ def unmoved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def image(**changes: object) -> Dataset:
-    return changed(a_series(1)[0], **changes)
+    return changed(a_series(1)[0], changes)
 
 
 def raw(dataset: Dataset, *, implicit: bool = False) -> bytes:
