@@ -63,6 +63,11 @@ def test_what_the_front_builds_on_is_there() -> None:
         assert hasattr(AssociationServer, inherited)
 
 
+def test_what_is_mended_in_an_association_is_there() -> None:
+    assert {"_reactor_checkpoint", "_is_paused"} <= vars(Association(AE(), "requestor")).keys()
+    assert callable(AE._create_socket)
+
+
 def test_the_server_gives_the_front_its_socket_its_contexts_and_its_handler() -> None:
     class Handler(RequestHandler):
         pass
