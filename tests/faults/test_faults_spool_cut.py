@@ -63,6 +63,14 @@ class NameOnly(ByName):
         self.sync_folder(self.folder)
 
 
+class SlowFolder(Disk):
+    """Time passes between a name and its sync, as on a disk with much to do."""
+
+    def sync_folder(self, folder: Path) -> None:
+        threading.Event().wait(0.02)
+        super().sync_folder(folder)
+
+
 def spool_on(disk: LoopDisk, calls: Disk) -> Spool:
     return Spool(disk.top / "spool", calls)
 
@@ -120,11 +128,14 @@ def test_what_comes_again_never_costs_what_was_there(disk: LoopDisk, calls: Disk
 
 
 class Storing:
-    """Several threads that store until they are stopped, and what they were told is stored."""
+    """Several threads that store until they are stopped, and what they were told is stored.
 
-    def __init__(self, spool: Spool, seed: str) -> None:
+    again: which part of it they have stored before.
+    """
+
+    def __init__(self, spool: Spool, seed: str, again: float) -> None:
         self.paths: list[str] = []
-        self._spool, self._over = spool, threading.Event()
+        self._spool, self._over, self._again = spool, threading.Event(), again
         self._threads = [
             threading.Thread(target=self._store, args=(random.Random(f"{seed}:{number}"),))
             for number in range(THREADS)
@@ -135,7 +146,7 @@ class Storing:
     def _store(self, luck: random.Random) -> None:
         known: list[bytes] = []
         while not self._over.is_set():
-            again = known and luck.random() < 0.2
+            again = known and luck.random() < self._again
             data = luck.choice(known) if again else luck.randbytes(luck.randint(1, 200_000))
             known = [*known[-5:], data]
             self.paths.append(self._spool.put(data).path)
@@ -146,13 +157,15 @@ class Storing:
             thread.join()
 
 
-def cuts_while_storing(disk: LoopDisk, seed: str, count: int) -> Iterator[tuple[Spool, list[str]]]:
+def cuts_while_storing(
+    disk: LoopDisk, seed: str, count: int, calls: Disk | None = None, again: float = 0.2
+) -> Iterator[tuple[Spool, list[str]]]:
     """The spool after each cut, and all that was stored before it."""
     kept: list[str] = []
     luck = random.Random(seed)
     for number in range(count):
-        spool = spool_on(disk, Disk())
-        storing = Storing(spool, f"{seed}:{number}")
+        spool = spool_on(disk, calls or Disk())
+        storing = Storing(spool, f"{seed}:{number}", again)
         more = luck.randint(1, 30)
         while len(storing.paths) < more:
             threading.Event().wait(0.005)
@@ -175,5 +188,22 @@ def test_what_several_threads_have_stored_survives_a_power_cut_at_any_moment(
     disk: LoopDisk, tally: Tally, seed: str, count: int
 ) -> None:
     for spool, kept in cuts_while_storing(disk, seed, count):
+        tally.power_cuts += 1
+        assert lost(spool, kept) == []
+
+
+@pytest.mark.parametrize(
+    ("seed", "count"),
+    [
+        *(pytest.param(seed, 5, id=seed) for seed in seeds("again", 1)),
+        *(pytest.param(s, 25, id=s, marks=pytest.mark.faults) for s in seeds("agains", 1)),
+    ],
+)
+@on_each_kind
+def test_what_comes_again_and_again_is_not_lost_in_a_power_cut(
+    disk: LoopDisk, tally: Tally, seed: str, count: int
+) -> None:
+    """The blocks of what is replaced are free before its name is durable, if it is replaced."""
+    for spool, kept in cuts_while_storing(disk, seed, count, SlowFolder(), again=0.6):
         tally.power_cuts += 1
         assert lost(spool, kept) == []

@@ -7,12 +7,27 @@ import os
 import pytest
 
 from dicom_node.domain.errors import SpoolError
+from dicom_node.spool.disk import Disk
 from dicom_node.spool.store import Spool
 
 
-@pytest.fixture
-def spool(tmp_path):
-    return Spool(tmp_path / "spool")
+class ByFolder(Disk):
+    """Of a file system that promises nothing."""
+
+    def names_follow_files(self, folder):
+        return False
+
+
+class ByName(Disk):
+    """Of a file system that writes in order."""
+
+    def names_follow_files(self, folder):
+        return True
+
+
+@pytest.fixture(params=[ByFolder, ByName])
+def spool(tmp_path, request):
+    return Spool(tmp_path / "spool", request.param())
 
 
 def aged(spool, relative, at):

@@ -164,11 +164,28 @@ def test_what_comes_again_is_durable_before_it_takes_the_place_of_the_first(
 ) -> None:
     disk = FailingDisk(follow=follow)
     spool = Spool(tmp_path, disk)
-    spool.put(OBJECT)
+    first = spool.path(spool.put(OBJECT).path)
+    first.write_bytes(OBJECT[:-1])
     disk.armed = True
     spool.put(OBJECT)
     named = "sync named" if follow else "sync folder"
     assert disk.calls == ["open", "write", "sync", "rename", named]
+    assert first.read_bytes() == OBJECT
+
+
+def test_where_nothing_is_written_in_order_a_whole_first_one_is_not_replaced(
+    tmp_path: Path,
+) -> None:
+    disk = FailingDisk()
+    spool = Spool(tmp_path, disk)
+    first = spool.path(spool.put(OBJECT).path)
+    before = first.stat()
+    disk.armed = True
+    assert not spool.put(OBJECT).fresh
+    assert disk.calls == ["open", "write", "sync", "sync", "sync folder"]
+    after = first.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert everything_in(tmp_path) == [str(first.relative_to(tmp_path))]
 
 
 @pytest.mark.parametrize("follow", [False, True])
