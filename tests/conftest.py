@@ -40,6 +40,7 @@ from dicom_node.dimse.scp import (
 from dicom_node.dimse.stock import serve_with_stock
 from dicom_node.spool.store import Incoming, Spool, Stored
 from dicom_node.testing.models import unet_model
+from raw.ports import free_port
 
 BINARIES = (Path("/usr/bin"), Path("/usr/sbin"))  # the environment's own names come second
 DICOMWEB = (
@@ -267,11 +268,6 @@ def program(name: str) -> Path:
 
 def peer_environment(**more: str) -> dict[str, str]:
     return {**os.environ, "TCP_NODELAY": "1", **more}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def wait_until(ready: Callable[[], bool], what: str, timeout_s: float = READY_S) -> None:

@@ -23,10 +23,11 @@ from dicom_node.dimse.part10 import file_head
 from dicom_node.testing.models import threshold_model
 from faults.attack import ATTACKER, SILENT, Attack
 from faults.attack_tls import CERTIFICATES, client
-from faults.harness import free_port, wait_until
+from faults.harness import wait_until
 from faults.hostile import Row
 from raw import objects as o
 from raw import wire
+from raw.ports import free_port
 from raw.wire import CT, EXPLICIT
 
 OTHER, ELSEWHERE = "OTHER", "127.0.0.2"  # the peer who means no harm, and its address
@@ -90,6 +91,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        self.numbers = itertools.count(1)  # of what is sent to it: never the same object twice
         self.log = folder / "server.log"
         folder.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
@@ -431,7 +433,7 @@ class Siege:
         self._server = server
         self._long, self._echo_s, self._back_s = long, echo_s, back_s
         self._patience_s = patience_s
-        self._numbers = itertools.count(1)
+        self._numbers = server.numbers
         warm = Meanwhile(server=server, within_s=20.0, numbers=self._numbers)
         with warm.going_on():
             pass

@@ -29,6 +29,7 @@ from faults.destinations import Destination, data_set_digest, digest_of
 from faults.sender import SLICES, Sent, new_series, send
 from faults.tally import Tally
 from faults.victim import fired
+from raw.ports import free_port
 
 VICTIM = Path(__file__).with_name("victim.py")
 PATIENCE_S = 120.0  # for what must happen: nothing is judged by how soon it does
@@ -99,11 +100,6 @@ def wait_until(so: Callable[[], object], what: str, seconds: float = PATIENCE_S)
     while not so():
         assert time.monotonic() < deadline, f"it did not happen in {seconds:g} s: {what}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Life:

@@ -15,7 +15,8 @@ import pytest
 from dicom_node.testing.pacs import StoreAttempt
 from dicom_node.testing.proxy import Fault, FaultProxy
 from faults.destinations import WatchfulPacs
-from faults.harness import Life, free_port, wait_until
+from faults.harness import Life, wait_until
+from raw.ports import free_port
 
 SECOND = """
 [[peer]]

@@ -31,6 +31,7 @@ from dicom_node.testing.models import LUNGS
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.series import Header, a_series
 from dicom_node.tools.registry import build_tool
+from raw.ports import free_port
 
 PINNED = (
     """
@@ -123,11 +124,6 @@ def a_peer(port: int, name: str = "pacs", more: str = "") -> str:
         f'[[peer]]\nname = "{name}"\nae_title = "TESTPACS"\nhost = "127.0.0.1"\nport = {port}\n'
         f"{more}\n"
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def an_arrival(at: float, path: str = "objects/00/" + 64 * "0" + ".dcm") -> e.InstanceArrived:

@@ -25,6 +25,7 @@ from dicom_node.dimse.contract import StoreAnswer, StoreRequest
 from dicom_node.dimse.scu import Outcome, Phase
 from dicom_node.testing.pacs import LocalPacs
 from dicom_node.testing.series import Header, a_series
+from raw.ports import free_port
 
 HEAD = Header(accession_number="ACC-1", patient_id="P1", study_date="20260105")
 LATER = Header(
@@ -106,11 +107,6 @@ def written(folder: Path, *headers: Header, slices: int = 3) -> list[Path]:
             paths.append(folder / f"{image.SOPInstanceUID}.dcm")
             image.save_as(paths[-1], enforce_file_format=True)
     return paths
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def narrow(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -18,6 +17,7 @@ from pydicom.dataset import Dataset
 from dicom_node.dimse.scu import Phase, StoreItem, echo, find, get, move, store
 from dicom_node.domain.records import Peer
 from dicom_node.testing.series import Header, Pixels, a_series, write_files
+from raw.ports import free_port
 
 pytestmark = pytest.mark.peer
 
@@ -120,8 +120,7 @@ def archive(tmp_path: Path) -> Iterator[Callable[[int], Peer]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(destination_port: int) -> Peer:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
+        port = free_port()
         (tmp_path / "archive").mkdir()
         configuration = tmp_path / "dcmqrscp.cfg"
         configuration.write_text(
