@@ -293,8 +293,8 @@ class Spool:
         The folder is locked, so that whoever fails takes back only a name that nobody else has
         been told of. What comes again takes the place of what came first, which may have suffered,
         and keeps its time: that says which of two objects with one UID was here first. Where a file
-        system has no order in what it writes, the blocks of a file that is replaced may hold another
-        one before its name leads to the new one: there a whole first one stays where it is.
+        system writes in no order, the blocks of a file that is replaced may hold another one before
+        its name leads to the new one: there a whole first one stays where it is.
         """
         target = self.root / relative
         if not self._names_follow:
@@ -302,7 +302,7 @@ class Spool:
         with _locked(target.parent):
             first_at = _stored_at(target)
             known = first_at is not None
-            if first_at is not None and not self._names_follow and self.is_intact(relative):
+            if first_at is not None and not self._names_follow and self._is_whole(relative):
                 os.utime(target, ns=(first_at, first_at))  # it was stored again: see remove_older
                 self.settle(relative)
                 temporary.unlink()
@@ -322,6 +322,13 @@ class Spool:
                     target.unlink(missing_ok=True)
                 raise
         return not known
+
+    def _is_whole(self, relative: str) -> bool:
+        """As is_intact(); what cannot be read is not."""
+        try:
+            return self.is_intact(relative)
+        except SpoolError:
+            return False
 
     @contextmanager
     def faults(self, doing: str) -> Iterator[None]:

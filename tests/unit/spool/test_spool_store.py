@@ -188,6 +188,24 @@ def test_where_nothing_is_written_in_order_a_whole_first_one_is_not_replaced(
     assert everything_in(tmp_path) == [str(first.relative_to(tmp_path))]
 
 
+def test_a_first_one_that_cannot_be_read_any_more_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FailingDisk()
+    spool = Spool(tmp_path, disk)
+    first = spool.path(spool.put(OBJECT).path)
+
+    def is_open(path: Path, *_: object) -> None:
+        raise OSError(errno.EIO, f"cannot read {path.name}")
+
+    disk.armed = True
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", is_open)
+        spool.put(OBJECT)
+    assert disk.calls == ["open", "write", "sync", "rename", "sync folder"]
+    assert first.read_bytes() == OBJECT
+
+
 @pytest.mark.parametrize("follow", [False, True])
 def test_a_failing_duplicate_does_not_take_the_first_object_along(
     tmp_path: Path, follow: bool
