@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 
+from dicom_node.dimse.outcome import Phase
 from dicom_node.dimse.scu import StoreItem, Timeouts, echo, find, store
 from dicom_node.domain.records import Peer
 from dicom_node.testing.pacs import LocalPacs
+from dicom_node.testing.proxy import FaultProxy
 from dicom_node.testing.series import a_series, write_files
 
 LATE_S = 0.05  # a peer on the same machine answers within it
@@ -65,3 +68,19 @@ def test_a_response_is_not_lost_where_threads_wait_for_their_turn(
     assert echo(**terms).succeeded
     study = {"StudyInstanceUID": str(images[0].StudyInstanceUID)}
     assert len(find(level="STUDY", keys=study, **terms).matches) == 1
+
+
+def test_nobody_waits_for_an_association_that_ended_before_the_request_went_out(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Association._get_valid_context
+    with FaultProxy(("127.0.0.1", peer.port)) as between:
+
+        def cut_then_chosen(association: Any, *args: Any, **more: Any) -> Any:
+            between.cut_all()
+            association.join(10)
+            return chosen(association, *args, **more)
+
+        monkeypatch.setattr(Association, "_get_valid_context", cut_then_chosen)
+        outcome = echo(peer=replace(peer, port=between.port), calling_ae="US", timeouts=PATIENCE)
+    assert (outcome.phase, outcome.detail) == (Phase.ABORT, "the peer closed the connection")

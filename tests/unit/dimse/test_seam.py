@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import queue
 import re
 import tomllib
 from pathlib import Path
@@ -64,7 +65,9 @@ def test_what_the_front_builds_on_is_there() -> None:
 
 
 def test_what_is_mended_in_an_association_is_there() -> None:
-    assert {"_reactor_checkpoint", "_is_paused"} <= vars(Association(AE(), "requestor")).keys()
+    association = Association(AE(), "requestor")
+    assert {"_reactor_checkpoint", "_is_paused", "_kill"} <= vars(association).keys()
+    assert type(association.dimse.msg_queue) is type(association.dul.to_user_queue) is queue.Queue
     assert callable(AE._create_socket)
 
 
