@@ -237,7 +237,8 @@ class OnwardLife(Life):
 
     def _sent(self, story: Story, some: Sent) -> None:
         if "away" not in story.wants:
-            self.pacs.hold(some.datasets)
+            # of what is to be held the source lists more than came: else it is complete before
+            self.pacs.hold((story.sent if "held" in story.wants else some).datasets)
         while not story.acknowledged(some.datasets):
             if self.dead():
                 raise _Died
