@@ -22,12 +22,12 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, MRImageStorage, SecondaryCaptureImageStorage
 
 from dicom_node.cli.why import why
-from dicom_node.dimse.scu import StoreItem, echo, store
+from dicom_node.dimse.scu import echo, store
 from dicom_node.domain.records import Peer
 from dicom_node.domain.states import StepState
 from dicom_node.testing.pacs import LocalPacs, send_series
 from dicom_node.testing.phantom import chest_phantom
-from dicom_node.testing.series import Header, a_localizer, a_series, write_files
+from dicom_node.testing.series import Header, a_localizer, a_series, items_of, write_files
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -52,18 +52,7 @@ class House:
 
     def send_files(self, paths):
         """Bytes as they are in the files, whatever they are."""
-        items = []
-        for path in paths:
-            meta = pydicom.dcmread(path, stop_before_pixels=True).file_meta
-            items.append(
-                StoreItem(
-                    sop_class_uid=meta.MediaStorageSOPClassUID,
-                    sop_instance_uid=meta.MediaStorageSOPInstanceUID,
-                    transfer_syntax_uid=meta.TransferSyntaxUID,
-                    path=path,
-                )
-            )
-        return store(peer=self.peer(), calling_ae="TESTPACS", items=items)
+        return store(peer=self.peer(), calling_ae="TESTPACS", items=items_of(paths))
 
     def echoes(self) -> bool:
         return echo(peer=self.peer(), calling_ae="TESTPACS").succeeded

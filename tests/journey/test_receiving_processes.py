@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from dicom_node.dimse.entity import Entity
-from dicom_node.dimse.scu import StoreItem, echo, store
+from dicom_node.dimse.scu import echo, store
 from dicom_node.domain.records import Peer
 from dicom_node.node import serve
 from dicom_node.testing.pacs import send_series
-from dicom_node.testing.series import Header, a_series, write_files
+from dicom_node.testing.series import Header, a_series, items_of, write_files
 from raw.ends import has_ended, holds, open_files
 from raw.wire import Caller, c_store, p_data, pdv
 
@@ -115,15 +115,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_acknowledged(node, pacs
     pids = node.receiving_pids(2)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    items = [
-        StoreItem(
-            sop_class_uid=one.SOPClassUID,
-            sop_instance_uid=one.SOPInstanceUID,
-            transfer_syntax_uid=one.file_meta.TransferSyntaxUID,
-            path=path,
-        )
-        for one, path in zip(objects[3:], write_files(tmp_path, objects[3:]), strict=True)
-    ]
+    items = items_of(write_files(tmp_path, objects[3:]))
     with ThreadPoolExecutor() as pool:
         sending = pool.submit(store, peer=peer(node), calling_ae="TESTPACS", items=items)
         assert not wait([sending], 0.5).done, "nobody answers"

@@ -14,28 +14,15 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.dimse.scu import Phase, StoreItem, echo, find, get, move, store
+from dicom_node.dimse.scu import Phase, echo, find, get, move, store
 from dicom_node.domain.records import Peer
-from dicom_node.testing.series import Header, Pixels, a_series, write_files
+from dicom_node.testing.series import Header, Pixels, a_series, items_of, write_files
 from raw.ports import free_port
 
 pytestmark = pytest.mark.peer
 
 DCMQRSCP = "/usr/bin/dcmqrscp"
 RLE = "1.2.840.10008.1.2.5"
-
-
-def items_of(paths: Sequence[Path]) -> list[StoreItem]:
-    heads = [dcmread(path, stop_before_pixels=True) for path in paths]
-    return [
-        StoreItem(
-            sop_class_uid=head.SOPClassUID,
-            sop_instance_uid=head.SOPInstanceUID,
-            transfer_syntax_uid=head.file_meta.TransferSyntaxUID,
-            path=path,
-        )
-        for head, path in zip(heads, paths, strict=True)
-    ]
 
 
 def by_uid(images: Sequence[Dataset]) -> dict[str, bytes]:

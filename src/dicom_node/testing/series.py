@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from dicom_node.dimse.sending import StoreItem
 from dicom_node.domain.identifiers import derived_uid
 from dicom_node.domain.volume import AxisOrder, Volume
 
@@ -220,6 +222,20 @@ def write_files(folder: Path, datasets: Sequence[Dataset]) -> list[Path]:
     for path, dataset in zip(paths, datasets, strict=True):
         dataset.save_as(path, enforce_file_format=True)
     return paths
+
+
+def items_of(paths: Sequence[Path]) -> list[StoreItem]:
+    """What a sender needs to know of DICOM files, from their file meta."""
+    metas = [dcmread(path, stop_before_pixels=True).file_meta for path in paths]
+    return [
+        StoreItem(
+            sop_class_uid=meta.MediaStorageSOPClassUID,
+            sop_instance_uid=meta.MediaStorageSOPInstanceUID,
+            transfer_syntax_uid=meta.TransferSyntaxUID,
+            path=path,
+        )
+        for meta, path in zip(metas, paths, strict=True)
+    ]
 
 
 def _stored(volume: Volume, pixels: Pixels) -> NDArray[np.integer[Any]]:

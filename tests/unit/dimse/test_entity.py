@@ -13,11 +13,11 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 
 from dicom_node.dimse.outcome import Phase
-from dicom_node.dimse.scu import StoreItem, Timeouts, echo, find, store
+from dicom_node.dimse.scu import Timeouts, echo, find, store
 from dicom_node.domain.records import Peer
 from dicom_node.testing.pacs import LocalPacs
 from dicom_node.testing.proxy import FaultProxy
-from dicom_node.testing.series import a_series, write_files
+from dicom_node.testing.series import a_series, items_of, write_files
 
 LATE_S = 0.05  # a peer on the same machine answers within it
 PATIENCE = Timeouts(connect_s=5, associate_s=5, answer_s=2)
@@ -53,15 +53,7 @@ def test_a_response_is_not_lost_where_threads_wait_for_their_turn(
     peer: Peer, starved: None, tmp_path: Path
 ) -> None:
     images = a_series(4)
-    items = [
-        StoreItem(
-            sop_class_uid=image.SOPClassUID,
-            sop_instance_uid=image.SOPInstanceUID,
-            transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
-            path=path,
-        )
-        for image, path in zip(images, write_files(tmp_path / "ct", images), strict=True)
-    ]
+    items = items_of(write_files(tmp_path / "ct", images))
     terms: dict[str, Any] = {"peer": peer, "calling_ae": "US", "timeouts": PATIENCE}
     outcomes = store(items=items, **terms)
     assert [outcome.detail for outcome in outcomes] == ["status 0x0000 (success)"] * 4

@@ -16,10 +16,9 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from dicom_node.dimse.contract import CommitmentRequest, Reference
 from dicom_node.dimse.scu import Outcome, Phase, Timeouts, ask_commitment, echo, store
-from dicom_node.dimse.sending import StoreItem
 from dicom_node.domain.records import Peer
 from dicom_node.domain.security import TlsFiles
-from dicom_node.testing.series import a_series
+from dicom_node.testing.series import a_series, items_of, write_files
 
 QUICK = Timeouts(connect_s=5.0, associate_s=5.0, answer_s=5.0)
 PINNED = "sha256:"
@@ -142,18 +141,7 @@ def test_a_peer_that_wants_another_certificate_of_ours_says_so(
 
 
 def test_images_go_by_tls(pacs: Callable, tmp_path: Path) -> None:
-    items = []
-    for number, image in enumerate(a_series(slices=6)):
-        path = tmp_path / f"{number}.dcm"
-        image.save_as(path, enforce_file_format=True)
-        items.append(
-            StoreItem(
-                sop_class_uid=image.SOPClassUID,
-                sop_instance_uid=image.SOPInstanceUID,
-                transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
-                path=path,
-            )
-        )
+    items = items_of(write_files(tmp_path, a_series(slices=6)))
     outcomes = store(peer=pacs(), calling_ae="US", items=items, timeouts=QUICK)
     assert [outcome.status for outcome in outcomes] == [0] * 6
 
@@ -288,16 +276,8 @@ def test_dcmtk_is_called_by_tls(storescp: Callable, certificates: Path, tmp_path
             ca=str(certificates / "ca.pem"),
         ),
     )
-    (image,) = a_series(slices=1)
-    path = tmp_path / "one.dcm"
-    image.save_as(path, enforce_file_format=True)
-    item = StoreItem(
-        sop_class_uid=image.SOPClassUID,
-        sop_instance_uid=image.SOPInstanceUID,
-        transfer_syntax_uid=image.file_meta.TransferSyntaxUID,
-        path=path,
-    )
-    (outcome,) = store(peer=peer, calling_ae="US", items=[item], timeouts=QUICK)
+    items = items_of(write_files(tmp_path / "sent", a_series(slices=1)))
+    (outcome,) = store(peer=peer, calling_ae="US", items=items, timeouts=QUICK)
     assert outcome.succeeded, outcome
     assert len(list(folder.iterdir())) == 1
     stranger = replace(peer, certificates=("subject:CN=ct1.test",))

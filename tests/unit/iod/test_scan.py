@@ -160,7 +160,7 @@ def test_zeros_at_the_end_are_padding(zeros: int) -> None:
 
 @pytest.mark.parametrize("tail", [bytes(8) + b"x", bytes(MAX_PADDING_BYTES + 1), b"\0\0x", b"x"])
 def test_anything_else_at_the_end_is_not(tail: bytes) -> None:
-    fault(FIRST + tail)
+    assert fault(FIRST + tail)
 
 
 def test_nothing_at_all_is_no_data_set() -> None:
@@ -323,7 +323,7 @@ def test_what_is_in_a_fragment_is_no_data_set() -> None:
     ],
 )
 def test_fragments_that_are_not_well_formed_are_refused(content: bytes) -> None:
-    fault(FIRST + element(PIXELS, b"OB", content, length=UNDEFINED), RLE)
+    assert fault(FIRST + element(PIXELS, b"OB", content, length=UNDEFINED), RLE)
 
 
 def test_big_endian_is_walked_too() -> None:
